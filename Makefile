@@ -1,0 +1,40 @@
+# The public verbs. Each sets up what it needs in .venv and leaves nothing running.
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+
+.PHONY: setup check unit test demo serve bench faults clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "python venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit
+
+test: check
+	$(BIN)/python tests/run.py
+
+demo: setup
+	$(BIN)/tollhouse demo
+
+serve: setup
+	$(BIN)/tollhouse serve
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+faults: setup
+	$(BIN)/python -m pytest tests/faults -m "full or not full" --full
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

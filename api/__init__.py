@@ -1,0 +1,1 @@
+"""HTTP faces: the router, the command API and the read API."""

@@ -1,0 +1,241 @@
+"""What the use cases need from outside, as they would say it. Adapters live in `infra.adapters`; suites in `tests/contract`."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from domain.envelope import Envelope
+from domain.facts import BudgetHold
+from domain.fold import Books
+
+Clock = Callable[[], datetime]
+"""The time now, UTC, timezone-aware."""
+
+
+# ---------------------------------------------------------------- control plane
+
+
+class Stored(Struct, frozen=True):
+    """One control event as the journal holds it: `position` grows in commit order, with holes; `body` is the envelope."""
+
+    position: int
+    body: bytes
+
+
+class Answer(Struct, frozen=True):
+    """What a command answered: kept in the ledger, so that the same Idempotency-Key answers the same bytes.
+
+    `sealed` bodies contain a secret: the ledger keeps them encrypted and forgets them after 24 hours.
+    """
+
+    status: int
+    body: bytes
+    position: int
+    etag: str | None = None
+    sealed: bool = False
+
+
+class LedgerEntry(Struct, frozen=True):
+    """Idempotency of commands: (actor, key) was used for a request with this fingerprint and answered this.
+
+    `answer` is None when the answer held a secret and is no longer kept.
+    """
+
+    fingerprint: str
+    answer: Answer | None
+
+
+class Journal(Protocol):
+    """The record of control events. Synchronous; call it in a thread."""
+
+    def load(self, stream: str) -> Sequence[bytes]:
+        """The envelopes of one stream, in order; empty if it never was."""
+
+    def append(
+        self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
+    ) -> int:
+        """Appends all of `events` or none, in one transaction with the ledger entry (actor, key, entry).
+
+        `expected` is the version each stream must be at (0: new). Answers the position of the last event (of the entry:
+        0 if `events` is empty). Raises `VersionConflict`, or `Conflict(code="command_id_taken")` if the ledger has the key.
+        """
+
+    def answered(self, actor: str, key: str) -> LedgerEntry | None:
+        """The ledger entry of a command that was carried out."""
+
+
+class Feed(Protocol):
+    """What was committed to the journal, in commit order."""
+
+    def after(self, position: int, limit: int) -> Sequence[Stored]:
+        """Committed events beyond `position`, at most `limit`; never passes one that may still commit before another."""
+
+
+class ControlLog(Protocol):
+    """The control topic, written by the relay only."""
+
+    async def tail(self) -> int:
+        """The position of the last chained record in the topic, 0 if there is none."""
+
+    async def forward(self, previous: int, events: Sequence[Stored]) -> None:
+        """Appends `events`, each chained to the one before (the first to `previous`). Raises `LogUnavailable`: stop then."""
+
+
+# ---------------------------------------------------------------- data plane
+
+
+class FactLog(Protocol):
+    """The facts topic, as the gateway writes it."""
+
+    def append(self, partition: int, body: bytes) -> Awaitable[int]:
+        """Begins to append at once (order of calls is order in the partition); the awaited answer is the offset, durable.
+
+        Raises `LogUnavailable` when awaited; the record may or may not be in the log then.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetClaim:
+    """One budget in scope of an admission: the window's buckets, of which the last takes the hold."""
+
+    budget: str
+    window: tuple[str, ...]
+    until: datetime | None
+    limit: int
+    version: int
+    hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RateClaim:
+    """One rate limit in scope: `kind` is ``requests``, ``tokens`` (both per 60 s) or ``concurrent``."""
+
+    key: str
+    kind: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitRequest:
+    """What `Gate.admit` decides on; see `docs/protocol.md`. Money in nano-dollars, `unit` per token of output cap."""
+
+    partition: int
+    run: str
+    epoch: int
+    org: str
+    attempt: str
+    once: str | None
+    accounted_at: datetime
+    base: int
+    unit: int
+    want: int
+    least: int
+    budgets: tuple[BudgetClaim, ...]
+    rates: tuple[RateClaim, ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Held. `hold` in each budget; `grant` tokens of output cap; `seen` the budgets as they were before the hold."""
+
+    hold: int
+    grant: int
+    seen: tuple[BudgetHold, ...]
+    rates: tuple[tuple[RateClaim, int, float], ...] = ()
+    """Per rate claim: what remains, and seconds until it is whole again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was held. `code`: ``insufficient_quota``, ``budget_busy``, ``rate_limit_exceeded``, ``duplicate_request``,
+    ``gate_unavailable``. `budget` names the one that refused; `retry_after` in seconds where waiting can help."""
+
+    code: str
+    seen: tuple[BudgetHold, ...] = ()
+    budget: str | None = None
+    first: str | None = None
+    retry_after: float | None = None
+    rate: RateClaim | None = None
+    rates: tuple[tuple[RateClaim, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold of the gate whose admission is not known to be in the log."""
+
+    partition: int
+    org: str
+    attempt: str
+
+
+class Gate(Protocol):
+    """The write side of admission: one atomic check-and-hold over all budgets and rate limits in scope."""
+
+    async def admit(self, request: AdmitRequest) -> Granted | Refused:
+        """All holds or none. Idempotent by attempt id."""
+
+    def capture(self, partition: int, attempt: str, actual: int) -> None:
+        """Shrinks a hold to what was charged, in any epoch; only ever after the completion's acknowledgement."""
+
+    async def expired(self, before: datetime) -> Sequence[OpenHold]:
+        """Unlogged holds admitted before `before`. Releases none."""
+
+    async def run(self) -> str:
+        """The identity of the gate's memory: another one means that everything in it was lost."""
+
+    async def begin(self, partition: int, run: str, epoch: int) -> None:
+        """Empties the partition for `epoch` and leaves it closed. Raises `Conflict` for an epoch not above its own."""
+
+    async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
+        """Loads `books` (the fold of the facts below `watermark`) and opens the partition."""
+
+
+class Settled(Struct, frozen=True):
+    """What settling needs of a fact: its type, the attempt it is about, and a completion's cost."""
+
+    type: str
+    attempt: str = ""
+    cost: int = 0
+
+
+class GateSink(Protocol):
+    """The gate's settling: facts end holds. Declared here because opening a gate and settling it are one protocol."""
+
+    async def settle(self, partition: int, run: str, epoch: int, start: int, facts: Sequence[Settled]) -> bool:
+        """Applies consecutive facts from offset `start` if the watermark is `start`; False (nothing done) if it is not."""
+
+    async def watermark(self, partition: int) -> int | None:
+        """The next offset to settle; None while the partition is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """An open attempt past its deadline, as `Balances` knows it: the admission, to be repeated in its unconfirmed fact."""
+
+    partition: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBalances:
+    """A partition's books at `watermark` (the next offset): buckets, attempts open or unconfirmed, ended ids, used once-keys."""
+
+    watermark: int
+    books: Books = field(default_factory=Books)
+
+
+class Balances(Protocol):
+    """Open and unconfirmed holds, from the balances view. Synchronous; call it in a thread."""
+
+    def partition(self, partition: int) -> PartitionBalances:
+        """Everything the gate needs of one partition, in one snapshot."""
+
+    def overdue(self, now: datetime) -> Sequence[Overdue]:
+        """Open attempts whose deadline is before `now`."""
+
+    def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
+        """Unconfirmed attempts, of one organization or of all."""

@@ -1,0 +1,1 @@
+"""The rules of Tollhouse: pure functions and plain values. No I/O, no clock, no environment."""

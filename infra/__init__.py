@@ -1,0 +1,1 @@
+"""What Tollhouse plugs into."""

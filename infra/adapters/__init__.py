@@ -1,0 +1,1 @@
+"""Adapters: each implements a port against a real library, store or server."""

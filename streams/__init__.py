@@ -1,0 +1,1 @@
+"""Runners that feed the projections from the log."""
