@@ -152,12 +152,14 @@ class Granted:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing was held. `code`: ``insufficient_quota``, ``budget_busy``, ``rate_limit_exceeded``, ``duplicate_request``,
-    ``gate_unavailable``. `budget` names the one that refused; `retry_after` in seconds where waiting can help."""
+    ``gate_unavailable``. `budget` names the one that refused, `first` and `outcome` the request an Idempotency-Key was
+    used for; `retry_after` in seconds where waiting can help."""
 
     code: str
     seen: tuple[BudgetHold, ...] = ()
     budget: str | None = None
     first: str | None = None
+    outcome: str | None = None
     retry_after: float | None = None
     rate: RateClaim | None = None
     rates: tuple[tuple[RateClaim, int, float], ...] = ()
@@ -210,6 +212,31 @@ class GateSink(Protocol):
 
     async def watermark(self, partition: int) -> int | None:
         """The next offset to settle; None while the partition is closed."""
+
+
+class UpstreamResponse(Protocol):
+    """A backend's answer. Plain answers are complete (`body`); event streams (`streamed`) are read chunk by chunk."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    streamed: bool
+
+    async def chunk(self) -> bytes:
+        """The bytes that came since the last call, as they came; empty at the end. Raises as `Upstream.send` does."""
+
+    def close(self) -> None:
+        """Ends a stream that nobody reads any more; the connection goes with it."""
+
+
+class Upstream(Protocol):
+    """Model backends."""
+
+    async def send(self, url: str, path: str, headers: bytes, body: bytes, timeout: float) -> UpstreamResponse:
+        """POSTs `body` to base `url` + `path` with `headers` (raw lines, each ended by CR LF).
+
+        `timeout` seconds bound the whole exchange. Raises `UpstreamFailed`; its `sent` says whether the backend may have seen it.
+        """
 
 
 @dataclass(frozen=True, slots=True)

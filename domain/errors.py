@@ -5,13 +5,15 @@ TollhouseError
 ├── NotFound           no such thing, or not for this caller
 ├── Conflict           the command contradicts what is already so
 │   └── VersionConflict  somebody else was first (optimistic concurrency)
+├── UndecodableEvent   stored bytes that are no event we know
 ├── Unauthenticated    no key, or not one of ours
 ├── Forbidden          a key of ours that may not do this
 └── Unavailable        a part that is needed cannot answer now; nothing was done
     ├── LogUnavailable
     ├── GateUnavailable
     ├── NotReady
-    └── ViewBehind
+    ├── ViewBehind
+    └── UpstreamFailed   a backend gave no whole answer
 """
 
 from dataclasses import dataclass
@@ -64,6 +66,10 @@ class VersionConflict(Conflict):
     code = "version_conflict"
 
 
+class UndecodableEvent(TollhouseError):
+    code = "undecodable_event"
+
+
 class Unauthenticated(TollhouseError):
     code = "invalid_api_key"
 
@@ -90,3 +96,13 @@ class NotReady(Unavailable):
 
 class ViewBehind(Unavailable):
     code = "view_behind"
+
+
+class UpstreamFailed(Unavailable):
+    """`sent`: the backend may have seen the request, so what it cost is unknown."""
+
+    code = "upstream_error"
+
+    def __init__(self, message: str, *, sent: bool, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.sent = sent

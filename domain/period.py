@@ -44,8 +44,8 @@ _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 class Period(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A budget's period. Stored format. `seconds` is the length of ``every``, `days` of ``rolling``; `week_start` counts
-    from 0 = Monday; `anchor` is UTC. Build one with `parse_period`, which checks it."""
+    """A budget's period. Stored format. `seconds` is the length of ``every``, `days` of ``rolling``; `week_start` 0 is
+    Monday; `anchor` is UTC. Build one with `parse_period`, which checks it."""
 
     kind: Kind
     seconds: int = 0
@@ -58,9 +58,9 @@ class Period(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Window(Struct, frozen=True, kw_only=True):
     """What a period counts at a moment. All times UTC; None means never (only ``lifetime`` has it).
 
-    `bucket` takes new holds; `buckets` are summed, oldest first, `bucket` last. The window is [`start`, `end`). `until` is
-    when the last window that counts `bucket` ends. From the moment asked about until `valid_until`, `window` answers the
-    same.
+    `bucket` takes new holds; `buckets` are summed, oldest first, `bucket` last. The window is [`start`, `end`). `until`
+    is when the last window that counts `bucket` ends. From the moment asked about until `valid_until`, `window` answers
+    the same.
     """
 
     bucket: str
@@ -100,18 +100,8 @@ def parse_period(
     if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start <= 6:
         raise invalid("week_start", f"must be 0 (Monday) to 6 (Sunday); got {start!r:.40}")
     at = None if anchor is None else _parse_anchor(anchor, zone)
-    common = {"timezone": zone.key, "week_start": start, "anchor": at}
-    match value:
-        case "day" | "week" | "month" | "quarter" | "year" | "lifetime" as kind:
-            return Period(kind=kind, **common)  # type: ignore[arg-type]  # mypy joins the dict's values to object
-        case {"every": length, **rest} if not rest:
-            return Period(kind="every", seconds=parse_every(length), **common)  # type: ignore[arg-type]  # as above
-        case {"rolling_days": int(days), **rest} if not rest and not isinstance(days, bool):
-            if not 1 <= days <= MAX_ROLLING:
-                raise invalid("period.rolling_days", f"must be 1 to {MAX_ROLLING}; got {days}")
-            return Period(kind="rolling", days=days, **common)  # type: ignore[arg-type]  # as above
-    names = ", ".join(CALENDAR)
-    raise invalid("period", f'must be one of {names}, lifetime, {{"every": "5h"}}, {{"rolling_days": 30}}; got {value!r:.80}')
+    kind, seconds, days = _parse_kind(value)
+    return Period(kind=kind, seconds=seconds, days=days, timezone=zone.key, week_start=start, anchor=at)
 
 
 def period_json(period: Period) -> str | dict[str, str | int]:
@@ -156,6 +146,21 @@ def parse_timezone(name: str, field: str = "timezone") -> ZoneInfo:
     raise invalid(field, f"must be an IANA time zone such as Europe/Berlin; got {name!r:.80}")
 
 
+def _parse_kind(value: object) -> tuple[Kind, int, int]:
+    match value:
+        case "day" | "week" | "month" | "quarter" | "year" | "lifetime" as kind:
+            return kind, 0, 0
+        case {"every": length, **rest} if not rest:
+            return "every", parse_every(length), 0
+        case {"rolling_days": int(days), **rest} if not rest and not isinstance(days, bool):
+            if not 1 <= days <= MAX_ROLLING:
+                raise invalid("period.rolling_days", f"must be 1 to {MAX_ROLLING}; got {days}")
+            return "rolling", 0, days
+    names = ", ".join(CALENDAR)
+    expected = f'one of {names}, lifetime, {{"every": "5h"}}, {{"rolling_days": 30}}'
+    raise invalid("period", f"must be {expected}; got {value!r:.80}")
+
+
 def _parse_anchor(anchor: str | datetime, zone: ZoneInfo) -> datetime:
     if isinstance(anchor, str):
         try:
@@ -195,9 +200,7 @@ def _calendar(period: Period, moment: datetime) -> Window:
     starts = _Starts.of(period)
     number = starts.find(moment)
     bucket, end = starts.bucket(number), starts.moment(number + 1)
-    return Window(
-        bucket=bucket, buckets=(bucket,), start=starts.moment(number), end=end, until=end, valid_until=end
-    )
+    return Window(bucket=bucket, buckets=(bucket,), start=starts.moment(number), end=end, until=end, valid_until=end)
 
 
 class _Starts(Struct, frozen=True):
@@ -221,7 +224,7 @@ class _Starts(Struct, frozen=True):
         return cls(period.kind, zone, at.time(), at.weekday(), at.day, at.month, True)
 
     def find(self, moment: datetime) -> int:
-        """The number of the window that holds `moment`. The wall clock's guess is off by a little around transitions."""
+        """The number of the window that holds `moment`. The wall clock's guess can be off around transitions."""
         number = self._number(moment.astimezone(self.zone).date())
         while moment < self.moment(number):
             number -= 1

@@ -184,7 +184,9 @@ class SqliteLogReader:
         self.topic = topic
         self.partitions = PARTITIONS if topic == FACTS else 1
         self._first_lane = 1 if topic == FACTS else _CONTROL_LANE
-        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
+        self._connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+        )
         self._lock = threading.Lock()
         self._known: tuple[int, list[int]] | None = None
 

@@ -1,0 +1,173 @@
+"""Backends: where requests are sent. A credential is known here as ciphertext only."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.errors import NotFound, invalid
+from domain.inputs import at_least, reason_text
+
+KIND = "backend"
+
+Protocol = Literal["openai", "anthropic"]
+
+
+class Connection(Struct, frozen=True, kw_only=True):
+    """How a backend is reached. `url` is the base URL as the provider's own SDK takes it, without a trailing slash;
+    `credential` is ciphertext; past `timeout_seconds` a request's outcome is unknown."""
+
+    url: str
+    protocol: Protocol
+    credential: str | None = None
+    timeout_seconds: float = 600.0
+    weight: int = 1
+
+
+# ---------------------------------------------------------------- events: stored format
+
+
+class BackendRegistered(Struct, frozen=True, kw_only=True):
+    connection: Connection
+
+
+class BackendChanged(Struct, frozen=True, kw_only=True):
+    connection: Connection
+    before: Connection
+
+
+class BackendDrained(Struct, frozen=True, kw_only=True):
+    reason: str | None
+
+
+class BackendKilled(Struct, frozen=True, kw_only=True):
+    reason: str | None
+
+
+class BackendRestored(Struct, frozen=True, kw_only=True):
+    reason: str | None
+
+
+Event = BackendRegistered | BackendChanged | BackendDrained | BackendKilled | BackendRestored
+
+EVENTS: tuple[type[Struct], ...] = (BackendRegistered, BackendChanged, BackendDrained, BackendKilled, BackendRestored)
+
+
+# ---------------------------------------------------------------- state
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """`drained`: no new requests, those under way go on; `killed`: no request at all."""
+
+    url: str
+    protocol: Protocol
+    credential: str | None
+    timeout_seconds: float
+    weight: int
+    state: Literal["active", "drained", "killed"] = "active"
+
+    @property
+    def removed(self) -> bool:
+        """Never: facts and routes name backends for ever."""
+        return False
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(
+            url=self.url,
+            protocol=self.protocol,
+            credential=self.credential,
+            timeout_seconds=self.timeout_seconds,
+            weight=self.weight,
+        )
+
+
+def evolve(state: Backend | None, event: Event) -> Backend | None:
+    """The state after `event`."""
+    if isinstance(event, BackendRegistered | BackendChanged):
+        new = event.connection
+        return Backend(
+            url=new.url,
+            protocol=new.protocol,
+            credential=new.credential,
+            timeout_seconds=new.timeout_seconds,
+            weight=new.weight,
+            state="active" if state is None else state.state,
+        )
+    if state is None:
+        return None
+    match event:
+        case BackendDrained():
+            return replace(state, state="drained")
+        case BackendKilled():
+            return replace(state, state="killed")
+        case BackendRestored():
+            return replace(state, state="active")
+
+
+# ---------------------------------------------------------------- commands and decisions
+
+
+class PutBackend(Struct, frozen=True, kw_only=True):
+    """Registers a backend or replaces how it is reached."""
+
+    connection: Connection
+
+
+class DrainBackend(Struct, frozen=True, kw_only=True):
+    reason: str | None = None
+
+
+class KillBackend(Struct, frozen=True, kw_only=True):
+    reason: str | None = None
+
+
+class RestoreBackend(Struct, frozen=True, kw_only=True):
+    reason: str | None = None
+
+
+Command = PutBackend | DrainBackend | KillBackend | RestoreBackend
+
+
+def decide(command: Command, state: Backend | None) -> list[Event]:
+    """The events of `command`; none if it is so already. Raises `NotFound`, `Invalid`."""
+    if isinstance(command, PutBackend):
+        connection = _checked(command.connection)
+        if state is None:
+            return [BackendRegistered(connection=connection)]
+        before = state.connection
+        return [] if connection == before else [BackendChanged(connection=connection, before=before)]
+    if state is None:
+        raise NotFound("no such backend")
+    reason = reason_text(command.reason)
+    match command:
+        case DrainBackend():
+            return [] if state.state == "drained" else [BackendDrained(reason=reason)]
+        case KillBackend():
+            return [] if state.state == "killed" else [BackendKilled(reason=reason)]
+        case RestoreBackend():
+            return [] if state.state == "active" else [BackendRestored(reason=reason)]
+
+
+def _checked(connection: Connection) -> Connection:
+    if not 0 < connection.timeout_seconds <= 86400:
+        raise invalid("timeout_seconds", "must be above 0 and at most 86400")
+    at_least(0, connection.weight, "weight")
+    return replace(connection, url=_base_url(connection.url))
+
+
+def _base_url(text: str) -> str:
+    wrong = invalid("url", "must be an http or https base URL without credentials, query or fragment")
+    if len(text) > 2000 or not text.isprintable() or " " in text:
+        raise wrong
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise wrong from None
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+        raise wrong
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise wrong
+    return text.rstrip("/")

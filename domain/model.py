@@ -1,0 +1,130 @@
+"""Models: the public names applications ask for, where each is routed, and the caps that bound what a request can cost."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.errors import NotFound, invalid
+from domain.inputs import at_least, reason_text
+
+KIND = "model"
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One way to serve a model. Lower `tier`s are tried first; `weight` shares the load within a tier."""
+
+    backend: str
+    upstream_model: str
+    weight: int = 1
+    tier: int = 0
+
+
+# ---------------------------------------------------------------- events: stored format
+
+
+class ModelPublished(Struct, frozen=True, kw_only=True):
+    """All terms of a model, new or changed. `max_output_tokens` is the output cap of a request that states none."""
+
+    routes: tuple[Route, ...]
+    max_output_tokens: int
+    context_tokens: int
+    tokenizer: str | None
+
+
+class ModelRouteChanged(Struct, frozen=True, kw_only=True):
+    routes: tuple[Route, ...]
+    before: tuple[Route, ...]
+
+
+class ModelWithdrawn(Struct, frozen=True, kw_only=True):
+    reason: str | None
+
+
+Event = ModelPublished | ModelRouteChanged | ModelWithdrawn
+
+EVENTS: tuple[type[Struct], ...] = (ModelPublished, ModelRouteChanged, ModelWithdrawn)
+
+
+# ---------------------------------------------------------------- state
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    routes: tuple[Route, ...]
+    max_output_tokens: int
+    context_tokens: int
+    tokenizer: str | None
+    removed: bool = False
+
+
+def evolve(state: Model | None, event: Event) -> Model | None:
+    """The state after `event`."""
+    match event:
+        case ModelPublished():
+            return Model(
+                routes=event.routes,
+                max_output_tokens=event.max_output_tokens,
+                context_tokens=event.context_tokens,
+                tokenizer=event.tokenizer,
+            )
+        case ModelRouteChanged():
+            return None if state is None else replace(state, routes=event.routes)
+        case ModelWithdrawn():
+            return None if state is None else replace(state, removed=True)
+
+
+# ---------------------------------------------------------------- commands and decisions
+
+
+class PublishModel(Struct, frozen=True, kw_only=True):
+    """Publishes a model or replaces its terms."""
+
+    routes: tuple[Route, ...]
+    max_output_tokens: int
+    context_tokens: int
+    tokenizer: str | None = None
+
+
+class WithdrawModel(Struct, frozen=True, kw_only=True):
+    reason: str | None = None
+
+
+Command = PublishModel | WithdrawModel
+
+
+def decide(command: Command, state: Model | None) -> list[Event]:
+    """The events of `command`; none if it is so already. Raises `NotFound`, `Invalid`."""
+    match command:
+        case PublishModel():
+            return _published(_checked(command), state)
+        case WithdrawModel():
+            if state is None:
+                raise NotFound("no such model")
+            return [] if state.removed else [ModelWithdrawn(reason=reason_text(command.reason))]
+
+
+def _published(terms: ModelPublished, state: Model | None) -> list[Event]:
+    published = evolve(None, terms)
+    if state is None or state.removed:
+        return [terms]
+    if published == state:
+        return []
+    if published == replace(state, routes=terms.routes):
+        return [ModelRouteChanged(routes=terms.routes, before=state.routes)]
+    return [terms]
+
+
+def _checked(command: PublishModel) -> ModelPublished:
+    if not command.routes:
+        raise invalid("routes", "must have at least one route")
+    for number, route in enumerate(command.routes):
+        at_least(0, route.weight, f"routes.{number}.weight")
+        at_least(0, route.tier, f"routes.{number}.tier")
+        if not 0 < len(route.upstream_model) <= 200 or not route.upstream_model.isprintable():
+            raise invalid(f"routes.{number}.upstream_model", "must be 1 to 200 printable characters")
+    at_least(1, command.max_output_tokens, "max_output_tokens")
+    at_least(1, command.context_tokens, "context_tokens")
+    return ModelPublished(
+        routes=command.routes,
+        max_output_tokens=command.max_output_tokens,
+        context_tokens=command.context_tokens,
+        tokenizer=command.tokenizer,
+    )

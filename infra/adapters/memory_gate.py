@@ -1,0 +1,379 @@
+"""The gate of embedded mode, in the memory of the one process: `Gate` and `GateSink`.
+
+Guarantees what `docs/protocol.md` asks of a gate: each operation is atomic (no await inside), a hold shrinks only by
+`capture` (after the completion's acknowledgement) and ends only by `settle`, which never creates one. A new process is
+a lost gate: `run` differs at each start, and every partition is closed until it was opened from the log.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from commands.ports import AdmitRequest, BudgetClaim, Granted, OpenHold, RateClaim, Refused, Settled
+from domain.errors import Conflict
+from domain.facts import BudgetHold
+from domain.fold import REMEMBER, Books, State
+
+WINDOW = 60.0
+"""Seconds of a rate limit's sliding window."""
+
+SKEW = timedelta(seconds=60)
+"""An admission accounted further off the gate's own clock could open a past bucket at zero."""
+
+BUSY_RETRY = 1.0
+"""Seconds a caller is asked to wait when the money is there but held."""
+
+_PRUNE_EVERY = timedelta(minutes=1)
+_PRUNE_AFTER = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    consumed: int = 0
+    held: int = 0
+    unconfirmed: int = 0
+    until: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Once:
+    request: str
+    at: datetime
+    outcome: str
+
+
+@dataclass(slots=True)
+class _Hold:
+    org: str
+    amount: int
+    at: datetime
+    buckets: list[_Bucket]
+    granted: Granted
+    slots: tuple[str, ...] = ()
+    once: _Once | None = None
+    logged: bool = False
+    unconfirmed: bool = False
+
+
+@dataclass(slots=True)
+class _Rate:
+    """Amounts admitted in the last `WINDOW` seconds, exact for any window."""
+
+    entries: deque[tuple[float, int]] = field(default_factory=deque)
+    total: int = 0
+
+    def used(self, now: float) -> int:
+        entries = self.entries
+        while entries and entries[0][0] <= now - WINDOW:
+            self.total -= entries.popleft()[1]
+        return self.total
+
+    def whole_in(self, now: float) -> float:
+        return max(0.0, self.entries[-1][0] + WINDOW - now) if self.entries else 0.0
+
+    def room_in(self, now: float, over: int) -> float:
+        """Seconds until `over` of the amount has left the window."""
+        for at, amount in self.entries:
+            over -= amount
+            if over <= 0:
+                return max(0.001, at + WINDOW - now)
+        return WINDOW
+
+
+@dataclass(slots=True)
+class _Partition:
+    run: str = ""
+    epoch: int = -1
+    opened: bool = False
+    watermark: int = 0
+    buckets: dict[tuple[str, str, str], _Bucket] = field(default_factory=dict)
+    limits: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    holds: dict[str, _Hold] = field(default_factory=dict)
+    unlogged: dict[str, _Hold] = field(default_factory=dict)
+    once: dict[str, _Once] = field(default_factory=dict)
+    rates: dict[str, _Rate] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    pruned: datetime | None = None
+
+
+class MemoryGate:
+    """See the module. `clock` gives UTC now; `identity` names this process's memory."""
+
+    def __init__(self, partitions: int, clock: Callable[[], datetime], identity: str) -> None:
+        self._partitions = [_Partition() for _ in range(partitions)]
+        self._clock, self._run = clock, identity
+
+    async def run(self) -> str:
+        return self._run
+
+    async def admit(self, request: AdmitRequest) -> Granted | Refused:
+        """See `commands.ports.Gate`."""
+        part = self._partitions[request.partition]
+        now = self._clock()
+        if not part.opened or part.run != request.run or part.epoch != request.epoch:
+            return Refused("gate_unavailable", retry_after=1.0)
+        if abs(request.accounted_at - now) > SKEW:
+            return Refused("gate_unavailable", retry_after=1.0)
+        if (known := part.holds.get(request.attempt)) is not None:
+            return known.granted
+        if request.once is not None and (first := part.once.get(request.once)) is not None:
+            return Refused("duplicate_request", first=first.request, outcome=first.outcome)
+        seconds = now.timestamp()
+        if request.rates and (full := self._full(part, request, seconds)) is not None:
+            return full
+        seen, buckets = [], []
+        grant, refusal = request.want, None
+        for claim in request.budgets:
+            view, bucket = self._look(part, request.org, claim)
+            seen.append(view)
+            buckets.append(bucket)
+            if not claim.hard:
+                continue
+            left = view.limit - view.consumed - view.held
+            fits = _affordable(left, request)
+            if fits < request.least:
+                possible = _affordable(left + view.held, request)
+                code = "budget_busy" if possible >= request.least else "insufficient_quota"
+                if refusal is None or (refusal[0] == "budget_busy" and code == "insufficient_quota"):
+                    refusal = (code, claim.budget)
+            grant = min(grant, fits)
+        if refusal is not None:
+            wait = BUSY_RETRY if refusal[0] == "budget_busy" else None
+            return Refused(
+                refusal[0], tuple(seen), refusal[1], retry_after=wait, rates=self._rates(part, request, seconds)
+            )
+        return self._hold(part, request, grant, tuple(seen), buckets, now)
+
+    def capture(self, partition: int, attempt: str, actual: int) -> None:
+        """See `commands.ports.Gate`. Never grows a hold: a cost above it is booked by settling."""
+        part = self._partitions[partition]
+        hold = part.holds.get(attempt)
+        if hold is None:
+            return
+        self._free_slots(part, hold)
+        if actual < hold.amount:
+            for bucket in hold.buckets:
+                bucket.held -= hold.amount - actual
+                if hold.unconfirmed:
+                    bucket.unconfirmed -= hold.amount - actual
+            hold.amount = actual
+
+    async def expired(self, before: datetime) -> Sequence[OpenHold]:
+        """See `commands.ports.Gate`."""
+        return [
+            OpenHold(number, hold.org, attempt)
+            for number, part in enumerate(self._partitions)
+            for attempt, hold in part.unlogged.items()
+            if hold.at < before
+        ]
+
+    async def begin(self, partition: int, run: str, epoch: int) -> None:
+        """See `commands.ports.Gate`."""
+        part = self._partitions[partition]
+        if epoch <= part.epoch:
+            raise Conflict(f"gate {partition} is at epoch {part.epoch}; {epoch} is not above it", code="stale_epoch")
+        self._partitions[partition] = _Partition(run=run, epoch=epoch, rates=part.rates)
+
+    async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
+        """See `commands.ports.Gate`."""
+        part = self._partitions[partition]
+        if part.run != run or part.epoch != epoch:
+            raise Conflict(f"gate {partition} began epoch {part.epoch} meanwhile", code="stale_epoch")
+        for key, bucket in books.buckets.items():
+            part.buckets[key] = _Bucket(bucket.consumed - bucket.estimated, 0, 0, bucket.until)
+        for attempt, known in books.attempts.items():
+            if known.state not in (State.OPEN, State.UNCONFIRMED):
+                continue
+            buckets = [part.buckets[key] for key in known.buckets]
+            unconfirmed = known.state is State.UNCONFIRMED
+            for target in buckets:
+                target.held += known.hold
+                target.unconfirmed += known.hold if unconfirmed else 0
+            at = known.accounted_at or self._clock()
+            org = known.buckets[0][0] if known.buckets else ""
+            granted = Granted(known.hold, 0, ())
+            part.holds[attempt] = _Hold(org, known.hold, at, buckets, granted, (), None, True, unconfirmed)
+        for once, (request, at) in books.once.items():
+            state = books.attempts[request].state.value if request in books.attempts else "unknown"
+            entry = part.once[once] = _Once(request, at, state)
+            if request in part.holds:
+                part.holds[request].once = entry
+        part.watermark, part.opened = watermark, True
+
+    async def settle(self, partition: int, run: str, epoch: int, start: int, facts: Sequence[Settled]) -> bool:
+        """See `commands.ports.GateSink`."""
+        part = self._partitions[partition]
+        if not part.opened or part.run != run or part.epoch != epoch or part.watermark != start:
+            return False
+        for fact in facts:
+            self._settle(part, fact)
+        part.watermark = start + len(facts)
+        now = self._clock()
+        if part.pruned is None or now - part.pruned > _PRUNE_EVERY:
+            self._prune(part, now)
+        return True
+
+    async def watermark(self, partition: int) -> int | None:
+        """See `commands.ports.GateSink`."""
+        part = self._partitions[partition]
+        return part.watermark if part.opened else None
+
+    # -- inside one atomic step
+
+    def _look(self, part: _Partition, org: str, claim: BudgetClaim) -> tuple[BudgetHold, _Bucket]:
+        """The budget as it is now (unconfirmed holds count as consumed), and the bucket that would take the hold."""
+        known = part.limits.get((org, claim.budget))
+        if known is None or known[0] < claim.version:
+            known = part.limits[org, claim.budget] = (claim.version, claim.limit)
+        consumed = held = 0
+        bucket: _Bucket | None = None
+        for name in claim.window:
+            bucket = part.buckets.get((org, claim.budget, name))
+            if bucket is not None:
+                consumed += bucket.consumed + bucket.unconfirmed
+                held += bucket.held - bucket.unconfirmed
+        name = claim.window[-1]
+        if bucket is None:
+            bucket = part.buckets[org, claim.budget, name] = _Bucket(until=claim.until)
+        view = BudgetHold(
+            budget=claim.budget,
+            bucket=name,
+            until=claim.until,
+            limit=known[1],
+            limit_version=known[0],
+            mode="hard" if claim.hard else "soft",
+            consumed=consumed,
+            held=held,
+        )
+        return view, bucket
+
+    def _hold(
+        self,
+        part: _Partition,
+        request: AdmitRequest,
+        grant: int,
+        seen: tuple[BudgetHold, ...],
+        buckets: list[_Bucket],
+        now: datetime,
+    ) -> Granted:
+        amount = request.base + request.unit * grant
+        for bucket in buckets:
+            bucket.held += amount
+        slots: tuple[str, ...] = ()
+        rates: tuple[tuple[RateClaim, int, float], ...] = ()
+        if request.rates:
+            slots = self._take_rates(part, request, now.timestamp())
+            rates = self._rates(part, request, now.timestamp())
+        granted = Granted(amount, grant, seen, rates)
+        hold = _Hold(request.org, amount, request.accounted_at, buckets, granted, slots)
+        part.holds[request.attempt] = part.unlogged[request.attempt] = hold
+        if request.once is not None:
+            hold.once = part.once[request.once] = _Once(request.attempt, request.accounted_at, State.OPEN.value)
+        return granted
+
+    def _settle(self, part: _Partition, fact: Settled) -> None:
+        hold = part.holds.get(fact.attempt)
+        if hold is None:
+            return
+        match fact.type:
+            case "RequestAdmitted":
+                hold.logged = True
+                part.unlogged.pop(fact.attempt, None)
+            case "RequestCompleted":
+                self._end(part, fact.attempt, hold, State.DONE)
+                for bucket in hold.buckets:
+                    bucket.consumed += fact.cost
+            case "RequestFailed":
+                self._end(part, fact.attempt, hold, State.VOID)
+            case "RequestVoided":
+                if not hold.logged:
+                    self._end(part, fact.attempt, hold, State.VOID)
+            case "RequestWrittenOff":
+                if hold.unconfirmed:
+                    self._end(part, fact.attempt, hold, State.WRITTEN_OFF)
+            case "RequestUnconfirmed":
+                if hold.logged and not hold.unconfirmed:
+                    hold.unconfirmed = True
+                    self._free_slots(part, hold)
+                    if hold.once is not None:
+                        hold.once.outcome = State.UNCONFIRMED.value
+                    for bucket in hold.buckets:
+                        bucket.unconfirmed += hold.amount
+
+    def _end(self, part: _Partition, attempt: str, hold: _Hold, state: State) -> None:
+        del part.holds[attempt]
+        part.unlogged.pop(attempt, None)
+        self._free_slots(part, hold)
+        if hold.once is not None:
+            hold.once.outcome = state.value
+        for bucket in hold.buckets:
+            bucket.held -= hold.amount
+            if hold.unconfirmed:
+                bucket.unconfirmed -= hold.amount
+
+    def _full(self, part: _Partition, request: AdmitRequest, now: float) -> Refused | None:
+        for claim in request.rates:
+            wait = 0.0
+            if claim.kind == "concurrent":
+                if part.slots.get(claim.key, 0) >= claim.limit:
+                    wait = BUSY_RETRY
+            else:
+                need = 1 if claim.kind == "requests" else request.tokens
+                rate = part.rates.setdefault(claim.key, _Rate())
+                over = rate.used(now) + need - claim.limit
+                if over > 0:
+                    wait = rate.room_in(now, over)
+            if wait:
+                rates = self._rates(part, request, now)
+                return Refused("rate_limit_exceeded", retry_after=wait, rate=claim, rates=rates)
+        return None
+
+    def _take_rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[str, ...]:
+        slots = []
+        for claim in request.rates:
+            if claim.kind == "concurrent":
+                part.slots[claim.key] = part.slots.get(claim.key, 0) + 1
+                slots.append(claim.key)
+            else:
+                need = 1 if claim.kind == "requests" else request.tokens
+                rate = part.rates.setdefault(claim.key, _Rate())
+                rate.entries.append((now, need))
+                rate.total += need
+        return tuple(slots)
+
+    def _rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[tuple[RateClaim, int, float], ...]:
+        found = []
+        for claim in request.rates:
+            if claim.kind == "concurrent":
+                found.append((claim, claim.limit - part.slots.get(claim.key, 0), 0.0))
+            else:
+                rate = part.rates.setdefault(claim.key, _Rate())
+                found.append((claim, max(0, claim.limit - rate.used(now)), rate.whole_in(now)))
+        return tuple(found)
+
+    def _free_slots(self, part: _Partition, hold: _Hold) -> None:
+        for key in hold.slots:
+            left = part.slots[key] - 1
+            if left:
+                part.slots[key] = left
+            else:
+                del part.slots[key]
+        hold.slots = ()
+
+    def _prune(self, part: _Partition, now: datetime) -> None:
+        """Forgets buckets that no window counts any more, and once-keys past their day."""
+        part.pruned = now
+        old = [k for k, b in part.buckets.items() if b.until and now - b.until > _PRUNE_AFTER and not b.held]
+        for key in old:
+            del part.buckets[key]
+        for once in [k for k, entry in part.once.items() if now - entry.at > REMEMBER]:
+            del part.once[once]
+
+
+def _affordable(left: int, request: AdmitRequest) -> int:
+    """Tokens of output cap that `left` pays for, at most what is wanted; -1 when not even the base fits."""
+    room = left - request.base
+    if room < 0:
+        return -1
+    return min(request.want, room // request.unit) if request.unit else request.want

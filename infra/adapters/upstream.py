@@ -1,0 +1,315 @@
+"""`Upstream` over HTTP/1.1: pooled keep-alive connections, one asyncio protocol each, parsed by httptools.
+
+What the request path needs and no more: no redirects, no proxies, no cookies, no compression, no retry. A connection
+that the peer closed while idle is never used; one that breaks after the first byte of a request was written fails that
+request as `sent`, because the backend may have seen it.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from urllib.parse import SplitResult, urlsplit
+
+import httptools
+
+from domain.errors import UpstreamFailed
+
+CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 4.0
+"""Idle connections are closed before common servers do it (uvicorn: 5 s), so that a request seldom meets a stale one."""
+
+MAX_BODY = 64 * 1024 * 1024
+_HIGH_WATER = 256 * 1024
+_SWEEP_SECONDS = 0.25
+
+
+class Response:
+    """See `commands.ports.UpstreamResponse`."""
+
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_error",
+        "_parts",
+        "_size",
+        "_waiter",
+        "body",
+        "headers",
+        "status",
+        "streamed",
+    )
+
+    def __init__(self, connection: "_Connection") -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.streamed = False
+        self._connection = connection
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._error: UpstreamFailed | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def chunk(self) -> bytes:
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        self._connection.resume()
+        return data
+
+    def close(self) -> None:
+        if not self._ended:
+            self._connection.abort()
+
+    def feed(self, data: bytes) -> int:
+        self._parts.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size
+
+    def end(self, error: UpstreamFailed | None = None) -> None:
+        self._ended, self._error = True, error
+        if not self.streamed:
+            self.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; at most one exchange at a time. `answered` resolves with the whole answer, or with its head if
+    it is an event stream."""
+
+    __slots__ = (
+        "_framed",
+        "_keep",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_response",
+        "answered",
+        "deadline",
+        "idle_since",
+        "transport",
+    )
+
+    def __init__(self, pool: "_Pool") -> None:
+        self._pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.answered: asyncio.Future[Response] | None = None
+        self._response: Response | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._framed = self._keep = self._paused = False
+        self.deadline = self.idle_since = 0.0
+
+    def send(self, data: bytes, deadline: float) -> "asyncio.Future[Response]":
+        assert self.transport is not None
+        self.answered = self._pool.loop.create_future()
+        self._response = Response(self)
+        self._parser = httptools.HttpResponseParser(self)
+        self._framed = False
+        self.deadline = deadline
+        self._pool.busy.add(self)
+        self.transport.write(data)
+        return self.answered
+
+    def abort(self, error: UpstreamFailed | None = None) -> None:
+        """Ends the exchange and the connection."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._finish(error or UpstreamFailed("the stream was closed", sent=True))
+
+    def resume(self) -> None:
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None:  # bytes nobody asked for: this connection cannot be trusted
+            self.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.abort(UpstreamFailed(f"the backend's answer is not HTTP: {error}", sent=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._pool.forget(self)
+        response = self._response
+        if response is None:
+            return
+        if exc is None and response.status and not self._framed:
+            self.on_message_complete()  # HTTP/1.0 style: the end of the connection is the end of the body
+        else:
+            self._finish(UpstreamFailed(f"the backend closed the connection{f': {exc}' if exc else ''}", sent=True))
+
+    # -- httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._response is not None
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif name == b"content-type" and value.startswith(b"text/event-stream"):
+            self._response.streamed = True
+        self._response.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        assert self._response is not None
+        assert self._parser is not None
+        assert self.answered is not None
+        status = self._parser.get_status_code()
+        if status < 200:  # an interim answer
+            self._response.headers.clear()
+            return
+        self._response.status = status
+        self._keep = self._parser.should_keep_alive()
+        if self._response.streamed and not self.answered.done():
+            self.answered.set_result(self._response)
+
+    def on_body(self, data: bytes) -> None:
+        assert self._response is not None
+        size = self._response.feed(data)
+        if self._response.streamed:
+            if size > _HIGH_WATER and not self._paused and self.transport is not None:
+                self._paused = True
+                self.transport.pause_reading()
+        elif size > MAX_BODY:
+            self.abort(UpstreamFailed(f"the backend's answer is larger than {MAX_BODY} bytes", sent=True))
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        if self._response is None or not self._response.status:
+            return
+        self._finish(None)
+
+    def _finish(self, error: UpstreamFailed | None) -> None:
+        response, answered = self._response, self.answered
+        self._response = self.answered = self._parser = None
+        if response is None or answered is None:
+            return
+        response.end(error)
+        self._pool.busy.discard(self)
+        if not answered.done():
+            if error is None:
+                answered.set_result(response)
+            else:
+                answered.set_exception(error)
+        if error is None and self._keep and self.transport is not None and not self.transport.is_closing():
+            self.resume()
+            self._pool.release(self)
+        elif self.transport is not None:
+            self.transport.close()
+
+
+class _Pool:
+    """The connections to one address."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: SplitResult, tls: ssl.SSLContext | None) -> None:
+        self.loop, self._address, self._tls = loop, address, tls
+        self._idle: deque[_Connection] = deque()
+        self.busy: set[_Connection] = set()
+
+    async def take(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                if self._address.scheme == "unix":
+                    _, protocol = await self.loop.create_unix_connection(lambda: _Connection(self), self._address.path)
+                else:
+                    port = self._address.port or (443 if self._tls else 80)
+                    _, protocol = await self.loop.create_connection(
+                        lambda: _Connection(self), self._address.hostname or "", port, ssl=self._tls
+                    )
+        except (OSError, TimeoutError) as error:
+            raise UpstreamFailed(f"cannot connect: {error or 'timed out'}", sent=False) from error
+        return protocol
+
+    def release(self, connection: _Connection) -> None:
+        connection.idle_since = self.loop.time()
+        self._idle.append(connection)
+
+    def forget(self, connection: _Connection) -> None:
+        self.busy.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Ends exchanges past their deadline and connections idle too long."""
+        for connection in [c for c in self.busy if c.deadline < now]:
+            connection.abort(UpstreamFailed("the backend did not finish in time", sent=True, code="upstream_timeout"))
+        while self._idle and self._idle[0].idle_since < now - IDLE_SECONDS:
+            connection = self._idle.popleft()
+            if connection.transport is not None:
+                connection.transport.close()
+
+    def close(self) -> None:
+        for connection in [*self.busy, *self._idle]:
+            connection.abort()
+
+
+class HttpUpstream:
+    """See `commands.ports.Upstream`. Lives on one event loop; `close` ends every connection."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pools: dict[str, tuple[_Pool, bytes, str]] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    async def send(
+        self, url: str, path: str, headers: bytes, body: bytes, timeout: float, method: bytes = b"POST"
+    ) -> Response:
+        known = self._pools.get(url)
+        if known is None:
+            known = self._pools[url] = self._pool(url)
+        pool, host, base = known
+        deadline = self._loop.time() + timeout
+        connection = await pool.take()
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            method,
+            (base + path).encode(),
+            host,
+            headers,
+            len(body),
+        )
+        return await connection.send(head + body, deadline)
+
+    def close(self) -> None:
+        self._sweeper.cancel()
+        for pool, _, _ in self._pools.values():
+            pool.close()
+
+    def _pool(self, url: str) -> tuple[_Pool, bytes, str]:
+        address = urlsplit(url)
+        tls = None
+        if address.scheme == "https":
+            tls = self._tls = self._tls or ssl.create_default_context()
+        base = "" if address.scheme == "unix" else address.path.rstrip("/")
+        return _Pool(self._loop, address, tls), (address.netloc.rpartition("@")[2] or "localhost").encode(), base
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for pool, _, _ in self._pools.values():
+            pool.sweep(now)
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
