@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -59,8 +59,9 @@ class Journal(Protocol):
     ) -> int:
         """Appends all of `events` or none, in one transaction with the ledger entry (actor, key, entry).
 
-        `expected` is the version each stream must be at (0: new). Answers the position of the last event (of the entry:
-        0 if `events` is empty). Raises `VersionConflict`, or `Conflict(code="command_id_taken")` if the ledger has the key.
+        `expected` is the version each stream must be at (0: new), also of streams that get no event. Answers the position
+        of the last event, which is the kept answer's position too; with no events, the end of the journal.
+        Raises `Conflict(code="command_id_taken")` if the ledger has the key, else `VersionConflict`.
         """
 
     def answered(self, actor: str, key: str) -> LedgerEntry | None:
@@ -72,6 +73,46 @@ class Feed(Protocol):
 
     def after(self, position: int, limit: int) -> Sequence[Stored]:
         """Committed events beyond `position`, at most `limit`; never passes one that may still commit before another."""
+
+
+class Secrets(Protocol):
+    """Randomness, keyed hashes and encryption under the installation's secret."""
+
+    def random(self, bits: int) -> int:
+        """An unpredictable number of at most `bits` bits."""
+
+    def hash(self, key: str) -> str:
+        """The keyed hash of a key (hex): equal keys, equal hashes; useless without the secret."""
+
+    def seal(self, plain: str) -> str:
+        """Ciphertext of a backend credential, different each time."""
+
+    def unseal(self, sealed: str) -> str:
+        """The credential. Raises `Unavailable` (``wrong_secret``)."""
+
+
+class Entry(Struct, frozen=True):
+    """An aggregate as the directory lists it. `created` grows in order of creation; `state` is the aggregate's."""
+
+    org: str
+    kind: str
+    id: str
+    version: int
+    created: int
+    state: Any
+
+
+class Directory(Protocol):
+    """What there is, as of every command answered so far. Synchronous; call it in a thread."""
+
+    def get(self, org: str, kind: str, id: str) -> Entry | None:
+        """One aggregate; None if it never was or is removed."""
+
+    def list(self, org: str | None, kind: str, after: int, limit: int) -> Sequence[Entry]:
+        """Aggregates that are not removed, in order of creation, created after `after`; `org` None: of all of them."""
+
+    def admin(self, key_hash: str) -> Entry | None:
+        """The admin key with this keyed hash, unless revoked."""
 
 
 class ControlLog(Protocol):
@@ -204,6 +245,23 @@ class Settled(Struct, frozen=True):
     cost: int = 0
 
 
+class FactRecord(Protocol):
+    """One record of the facts topic."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def value(self) -> bytes: ...
+
+
+class FactReader(Protocol):
+    """Reads the facts topic. Synchronous."""
+
+    def read(self, partition: int, offset: int, limit: int) -> Sequence[FactRecord]:
+        """Records from `offset` on, about `limit` at most; empty at the end."""
+
+
 class GateSink(Protocol):
     """The gate's settling: facts end holds. Declared here because opening a gate and settling it are one protocol."""
 
@@ -249,10 +307,14 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class PartitionBalances:
-    """A partition's books at `watermark` (the next offset): buckets, attempts open or unconfirmed, ended ids, used once-keys."""
+    """A partition's books at `watermark` (the next offset): buckets, attempts open or unconfirmed, ended ids, used once-keys.
+
+    `admissions`: the stored admission of each attempt that is open.
+    """
 
     watermark: int
     books: Books = field(default_factory=Books)
+    admissions: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Balances(Protocol):

@@ -21,6 +21,9 @@ ScopeKind = Literal["org", "project", "user", "key"]
 
 MAX_THRESHOLDS = 20
 
+THRESHOLDS = (0.5, 0.8, 1.0)
+"""Fractions of the limit at which a budget that names none says so."""
+
 
 class Scope(Struct, frozen=True, kw_only=True):
     """Whose requests count: all of the organization (`id` None), or those of one project, user or key."""
@@ -136,12 +139,8 @@ class SetBudget(Struct, frozen=True, kw_only=True):
     period: Period
     mode: Literal["hard", "soft"] = "hard"
     models: tuple[str, ...] | None = None
-    thresholds: tuple[float, ...] = (0.5, 0.8, 1.0)
+    thresholds: tuple[float, ...] = THRESHOLDS
     at: datetime
-
-
-class ChangeBudgetLimit(Struct, frozen=True, kw_only=True):
-    limit: int
 
 
 class AdjustBudget(Struct, frozen=True, kw_only=True):
@@ -153,7 +152,7 @@ class RemoveBudget(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-Command = SetBudget | ChangeBudgetLimit | AdjustBudget | RemoveBudget
+Command = SetBudget | AdjustBudget | RemoveBudget
 
 
 def decide(command: Command, state: Budget | None) -> list[Event]:
@@ -168,8 +167,6 @@ def decide(command: Command, state: Budget | None) -> list[Event]:
             return []
         raise NotFound("no such budget")
     match command:
-        case ChangeBudgetLimit():
-            return _limit_changed(command.limit, state)
         case AdjustBudget():
             return _adjusted(command, state)
         case RemoveBudget():

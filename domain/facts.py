@@ -6,7 +6,7 @@ about an attempt repeats the attempt's identity. Money is nano-dollars, times ar
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -186,3 +186,8 @@ Fact = (
     | RequestWrittenOff
     | GateOpened
 )
+
+
+def identity_of(fact: AttemptFact) -> dict[str, Any]:
+    """The fields that every fact about the same attempt repeats."""
+    return {name: getattr(fact, name) for name in AttemptFact.__struct_fields__}

@@ -4,7 +4,7 @@ Type names are stored format and never a Python path. An event stored under an o
 values, one step per version, and only then given its type.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -64,6 +64,8 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
 
 _EVOLVE: Mapping[str, Callable[[Any, Any], Any]] = {module.KIND: module.evolve for module in _AGGREGATES}
 
+_DECIDE: Mapping[str, Callable[[Any, Any], Sequence[Struct]]] = {module.KIND: module.decide for module in _AGGREGATES}
+
 KINDS: Iterable[str] = _EVOLVE.keys()
 """Every kind of stream."""
 
@@ -119,6 +121,11 @@ def evolve_stream(kind: str, state: Any, event: Any) -> Any:
     if evolve is None:
         raise UndecodableEvent(f"no stream has the kind {kind!r}")
     return evolve(state, event)
+
+
+def decide_stream(kind: str, command: Any, state: Any) -> Sequence[Struct]:
+    """The events of a command to a stream of `kind`. Raises what the aggregate's `decide` raises."""
+    return _DECIDE[kind](command, state)
 
 
 def is_removed(state: State | None) -> bool:

@@ -1,9 +1,13 @@
 """What the projections need from outside. Adapters live in `infra.adapters`; suites in `tests/contract`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
 
 from msgspec import Struct
+
+from domain.envelope import StoredEnvelope
 
 CONTROL = "tollhouse.control.v1"
 """Topic of control events: one partition, chained records. Stored format."""
@@ -41,3 +45,140 @@ class LogReader(Protocol):
 
 Vector = Mapping[int, int]
 """A watermark: per partition the next offset, everything below it is in the view."""
+
+
+class Event(Struct, frozen=True, gc=False):
+    """A record, decoded. `value` is the fact or control event in its current shape, `body` the stored bytes."""
+
+    partition: int
+    offset: int
+    position: int
+    envelope: StoredEnvelope
+    value: Any
+    body: bytes
+
+
+class Mark(Struct, frozen=True):
+    """How far a view is in one partition: the next `offset`, the journal `position` of the last control record accepted,
+    and how many `events` it has taken in."""
+
+    offset: int = 0
+    position: int = 0
+    events: int = 0
+
+
+class Span(Struct, frozen=True):
+    """Part of one partition: what a batch moves the view from and to, and the events of it that are to be applied."""
+
+    partition: int
+    start: Mark
+    end: Mark
+    events: Sequence[Event]
+
+
+class Batch(Struct, frozen=True):
+    """What is applied at once. `held_back` are the organizations whose events are parked."""
+
+    spans: Sequence[Span]
+    held_back: frozenset[str] = frozenset()
+
+
+class Outcome(Enum):
+    """What became of a batch: applied, in the view already, or not following on what the view holds (nothing was done)."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    STALE = "stale"
+
+
+class Poisoned(Exception):
+    """An event that a projection cannot take in. Nothing of its batch was applied."""
+
+    def __init__(self, event: Event, error: Exception) -> None:
+        super().__init__(f"{event.envelope.type} at {event.partition}.{event.offset}: {type(error).__name__}: {error}")
+        self.event = event
+
+
+class Fingerprint(Struct, frozen=True):
+    """A view at a watermark, in one snapshot: SHA-256 or as strong a digest of its rows, which order does not change."""
+
+    marks: Mapping[int, Mark]
+    digest: str
+
+    @property
+    def events(self) -> int:
+        return sum(mark.events for mark in self.marks.values())
+
+
+class Sink(Protocol):
+    """One version of a view. Rows and watermark change together. Raises `Unavailable` when the store does not answer."""
+
+    def marks(self) -> Mapping[int, Mark]:
+        """The watermark: partitions not named are at the beginning."""
+
+    def apply(self, batch: Batch) -> Outcome:
+        """Compare-and-set: applies `batch` if the view is where every span starts. Raises `Poisoned`."""
+
+    def replay(self, event: Event) -> None:
+        """Applies an event that was parked; the watermark stays. Twice is once. Raises `Poisoned`."""
+
+    def fingerprint(self) -> Fingerprint:
+        """What the view holds, for comparing."""
+
+    def close(self) -> None:
+        """Gives up connections; the view stays."""
+
+
+class Store(Protocol):
+    """The versions of one view. Exactly one is live: reads use it."""
+
+    name: str
+    topic: str
+
+    def live(self) -> int:
+        """The version in use; the first call makes it."""
+
+    def create(self) -> int:
+        """A new, empty version beside the live one."""
+
+    def open(self, version: int) -> Sink:
+        """A sink of its own, to be used by one thread at a time."""
+
+    def switch(self, version: int) -> None:
+        """Makes `version` live, in one transaction; the old one goes. Raises `Conflict` if the new is behind it anywhere."""
+
+    def drop(self, version: int) -> None:
+        """Forgets a version that is not live."""
+
+
+class Parked(Struct, frozen=True, kw_only=True):
+    """An event taken out of a projection's way. `error` says why it could not be taken in; `error` None: only because an
+    earlier event of its organization is parked. `dropped`: given up by an admin, and left out of rebuilds too."""
+
+    id: str
+    projection: str
+    org: str
+    type: str
+    record: Record
+    error: str | None
+    parked_at: datetime
+    dropped: bool = False
+
+
+class Parking(Protocol):
+    """Parked events of all projections."""
+
+    def park(self, parked: Sequence[Parked]) -> None:
+        """Keeps them; one that is kept already takes on the new error, if there is one."""
+
+    def parked(self, projection: str | None = None, *, dropped: bool = False) -> Sequence[Parked]:
+        """In order of projection, partition and offset: those that wait, or those that were dropped."""
+
+    def get(self, id: str) -> Parked:
+        """Raises `NotFound`."""
+
+    def release(self, id: str) -> None:
+        """It was applied after all."""
+
+    def drop(self, id: str) -> None:
+        """It is given up; rebuilds leave it out."""

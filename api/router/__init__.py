@@ -1,0 +1,1 @@
+"""The router: the data plane's HTTP face. Pure ASGI; no framework, no validation library, one parse per body."""

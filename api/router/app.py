@@ -1,0 +1,198 @@
+"""The router's ASGI application: authenticates, admits, dispatches, relays, and answers only what is on the books.
+
+The order of a request is the protocol's (`docs/protocol.md`); this module is its HTTP. A caller who leaves a plain
+request changes nothing: it is read to its end, so that its usage is exact. A caller who leaves a stream ends it; what
+was seen is charged.
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from api.router.chat import parse_chat
+from api.router.errors import STATUS, RouterError, error_body
+from api.router.exchange import Exchange
+from api.router.forward import Forward
+from api.router.limits import rate_headers
+from commands.admission import Admission, Call, Denied
+from commands.denials import Denials
+from commands.outcomes import Outcomes
+from commands.ports import Clock, Refused, Upstream
+from domain.errors import NotReady, TollhouseError
+from domain.money import format_usd
+from domain.period import window
+from domain.scope import Caller, PublishedModel, Target
+from projections.keyring import Keyring
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+DEFAULT_MAX_BODY = 32 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Router:
+    """Everything a router needs. `hash_key` answers the keyed hash of a presented key, None for one that cannot be ours;
+    `unseal` opens a backend's credential; `observe(endpoint, status, code)` counts."""
+
+    keyring: Keyring
+    admission: Admission
+    outcomes: Outcomes
+    denials: Denials
+    upstream: Upstream
+    clock: Clock
+    new_id: Callable[[str], str]
+    hash_key: Callable[[str], str | None]
+    unseal: Callable[[str], str]
+    observe: Callable[[str, int, str], None]
+    once_secret: bytes
+    max_body: int = DEFAULT_MAX_BODY
+    _forward: Forward = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forward = Forward(self.upstream, self.outcomes, self.unseal)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request under ``/v1/``."""
+        exchange = Exchange(self.new_id("req"), scope, receive, send)
+        method, path = scope["method"], scope["path"]
+        endpoint, code = "unknown", ""
+        try:
+            if method == "POST" and path == "/v1/chat/completions":
+                endpoint = "chat.completions"
+                await self._chat(exchange)
+            elif method == "GET" and path == "/v1/models":
+                endpoint = "models"
+                self._caller(exchange)
+                await exchange.send_json(200, self._models())
+            elif method == "GET" and path.startswith("/v1/models/"):
+                endpoint = "models"
+                await self._one_model(exchange, path[len("/v1/models/") :])
+            else:
+                raise RouterError("unknown_url", f"there is no {method} {path}")
+        except TollhouseError as error:
+            code = error.code
+            await self._refuse(exchange, error)
+        self.observe(endpoint, exchange.status, code)
+
+    # -- chat
+
+    async def _chat(self, exchange: Exchange) -> None:
+        body = await exchange.read_body(self.max_body)
+        caller = self._caller(exchange)
+        request = parse_chat(body)
+        call = request.call
+        call.once = self._once(exchange, caller)
+        try:
+            model, target = self._choose(caller, call)
+            admitted = await self.admission.admit(exchange.id, caller, call, model)
+        except (Denied, RouterError) as error:
+            denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
+            status = self._status(denied, caller)
+            self.denials.add(exchange.id, caller, call.endpoint, call.model, status, denied)
+            raise self._explained(denied, caller, status) from error
+        await self._forward.chat(exchange, admitted, request, body, target, model.context_tokens)
+
+    def _choose(self, caller: Caller, call: Call) -> tuple[PublishedModel, Target]:
+        """The seam where routing comes: today the first usable route of the lowest tier."""
+        if caller.refusal is not None:
+            raise RouterError(caller.refusal, caller.refusal.replace("_", " "))
+        model = self.keyring.model(call.model)
+        if model is None:
+            raise RouterError("model_not_found", f"there is no model {call.model!r:.200}", param="model")
+        if caller.models is not None and model.id not in caller.models:
+            raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
+        for target in model.targets:
+            if target.protocol == "openai":
+                return model, target
+        raise RouterError("no_backend", f"no backend of {model.id} can take requests")
+
+    def _once(self, exchange: Exchange, caller: Caller) -> str | None:
+        """The keyed hash of service key and Idempotency-Key: what the gate and the facts keep of it."""
+        key = exchange.header(b"idempotency-key")
+        if not key:
+            return None
+        named = f"{caller.org}/{caller.key}/".encode() + key
+        return hmac.new(self.once_secret, named, hashlib.sha256).hexdigest()[:32]
+
+    # -- who asks, what is there
+
+    def _caller(self, exchange: Exchange) -> Caller:
+        """Absent, unknown, revoked and expired keys look the same from outside."""
+        if not self.keyring.fresh(time.monotonic()):
+            raise NotReady("this gateway's view of keys is older than it may be")
+        secret = exchange.secret()
+        hashed = self.hash_key(secret) if secret else None
+        caller = self.keyring.caller(hashed, self.clock()) if hashed else None
+        if caller is None:
+            raise RouterError("invalid_api_key", "no valid API key: send Authorization: Bearer th_sk_…")
+        return caller
+
+    def _models(self) -> dict[str, Any]:
+        return {"object": "list", "data": [_model_json(model.id) for model in self.keyring.models()]}
+
+    async def _one_model(self, exchange: Exchange, name: str) -> None:
+        self._caller(exchange)
+        if self.keyring.model(name) is None:
+            raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
+        await exchange.send_json(200, _model_json(name))
+
+    # -- refusals
+
+    async def _refuse(self, exchange: Exchange, error: TollhouseError) -> None:
+        if exchange.started:
+            return
+        status = getattr(error, "status", None) or STATUS.get(error.code, 500)
+        headers: list[tuple[bytes, bytes]] = list(getattr(error, "headers", ()))
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
+        extra = getattr(error, "extra", None)
+        body = error_body(status, error.code, error.message, getattr(error, "param", None), extra)
+        await exchange.send_bytes(status, body, headers)
+
+    def _status(self, denied: Denied, caller: Caller) -> int:
+        return caller.budget_status if denied.code == "insufficient_quota" else STATUS[denied.code]
+
+    def _explained(self, denied: Denied, caller: Caller, status: int) -> "_Refusal":
+        """The refusal with what the caller can act on: the budget, when to come back, the first request."""
+        refused = denied.refused or Refused(denied.code)
+        extra: dict[str, Any] = {}
+        headers = rate_headers(refused.rates)
+        if refused.budget is not None:
+            extra["budget"] = self._budget_json(caller, refused)
+        if refused.first is not None:
+            extra["request_id"], extra["outcome"] = refused.first, refused.outcome
+        if denied.code in ("insufficient_quota", "duplicate_request"):
+            headers.append((b"x-should-retry", b"false"))
+        if refused.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(refused.retry_after + 0.5))))
+        return _Refusal(denied, status, extra, headers)
+
+    def _budget_json(self, caller: Caller, refused: Refused) -> dict[str, Any]:
+        seen = next(hold for hold in refused.seen if hold.budget == refused.budget)
+        budget = next(b for b in caller.budgets if b.id == refused.budget)
+        end = window(budget.period, self.clock()).end
+        return {
+            "id": budget.id,
+            "scope": msgspec.to_builtins(budget.scope),
+            "limit_usd": format_usd(seen.limit),
+            "consumed_usd": format_usd(seen.consumed),
+            "held_usd": format_usd(seen.held),
+            "period_end": end.isoformat().replace("+00:00", "Z") if end else None,
+        }
+
+
+class _Refusal(RouterError):
+    def __init__(self, denied: Denied, status: int, extra: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(denied.code, denied.message, param=denied.param, extra=extra)
+        self.status, self.headers = status, headers
+
+
+def _model_json(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tollhouse"}

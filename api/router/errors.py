@@ -1,0 +1,66 @@
+"""OpenAI error objects with Tollhouse's stable codes. The one place where the router's codes get their HTTP status."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from domain.errors import TollhouseError
+
+STATUS: Mapping[str, int] = {
+    "invalid_json": 400,
+    "missing_model": 400,
+    "unsupported_parameter": 400,
+    "invalid_value": 400,
+    "invalid_api_key": 401,
+    "insufficient_quota": 402,
+    "model_not_allowed": 403,
+    "organization_suspended": 403,
+    "project_suspended": 403,
+    "user_suspended": 403,
+    "model_not_found": 404,
+    "unknown_url": 404,
+    "duplicate_request": 409,
+    "request_too_large": 413,
+    "model_unpriced": 422,
+    "unbounded_cost": 422,
+    "rate_limit_exceeded": 429,
+    "budget_busy": 429,
+    "upstream_error": 502,
+    "gate_unavailable": 503,
+    "log_unavailable": 503,
+    "not_ready": 503,
+    "no_backend": 503,
+    "overloaded": 503,
+    "upstream_timeout": 504,
+}
+
+_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class RouterError(TollhouseError):
+    """An answer that is an error object. `param` names the field at fault, `extra` adds members to the object."""
+
+    def __init__(
+        self, code: str, message: str, *, param: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.param, self.extra = param, extra or {}
+
+
+def error_body(
+    status: int, code: str, message: str, param: str | None = None, extra: Mapping[str, Any] | None = None
+) -> bytes:
+    """``{"error": {"message", "type", "param", "code", ...}}``."""
+    kind = "insufficient_quota" if code == "insufficient_quota" else _TYPES.get(status)
+    if kind is None:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+    return msgspec.json.encode(
+        {"error": {"message": message, "type": kind, "param": param, "code": code, **(extra or {})}}
+    )

@@ -1,0 +1,271 @@
+"""Admission: hold in the gate, make the admission durable, and only then let a request be dispatched.
+
+`docs/protocol.md` says why each step is where it is. Nothing here knows HTTP: a face (OpenAI, Anthropic) describes what
+is asked as a `Call`, calls `Admission.admit`, and afterwards exactly one method of `commands.outcomes.Outcomes`.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from commands.fact_writer import FactWriter
+from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, RateClaim, Refused
+from domain.errors import GateUnavailable, LogUnavailable, NotReady, TollhouseError
+from domain.facts import RequestAdmitted, RequestFailed
+from domain.period import window
+from domain.pricing import Price, worst_base, worst_unit
+from domain.scope import Caller, PublishedModel
+
+DELTA = 2.0
+"""Seconds, counted from before the gate is asked, in which an admission must be acknowledged to be dispatched."""
+
+GRACE = timedelta(seconds=5)
+"""Beyond the backend's own timeout: after that an open attempt is unconfirmed."""
+
+
+class View(Protocol):
+    """What admission asks of the view of the control topic."""
+
+    version: int
+
+    def fresh(self, monotonic: float) -> bool: ...
+
+    def epoch(self, partition: int) -> int: ...
+
+
+@dataclass(slots=True)
+class Call:
+    """What a caller asks for. `input_bound`: tokens the input cannot exceed (`context_bounded`: only the model's context
+    window bounds it); `estimated_input`: about how many it has; `cap`: output tokens per choice the caller allows, None
+    if it stated none; `unbounded`: the field whose cost has no bound, if any; `once`: keyed hash of the Idempotency-Key."""
+
+    endpoint: str
+    model: str
+    stream: bool
+    input_bound: int
+    estimated_input: int
+    cap: int | None = None
+    choices: int = 1
+    unbounded: str | None = None
+    context_bounded: bool = False
+    once: str | None = None
+
+
+class Denied(TollhouseError):
+    """Refused, nothing held. `refused` is the gate's word, if it came that far; `param` the field to blame, if one is."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, refused: Refused | None = None) -> None:
+        super().__init__(message, code=code)
+        self.param, self.refused = param, refused
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A request that may be dispatched. `grant` is the output cap to send upstream, `began` this process's monotonic time."""
+
+    request: str
+    caller: Caller
+    call: Call
+    price: Price | None
+    granted: Granted
+    epoch: int
+    accounted_at: datetime
+    began: float
+    clamped: bool
+    identity: dict[str, Any]
+    """The fields every fact about this attempt repeats."""
+
+    @property
+    def hold(self) -> int:
+        return self.granted.hold
+
+    @property
+    def grant(self) -> int:
+        return self.granted.grant
+
+
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    until: datetime | None
+    budgets: tuple[BudgetClaim, ...]
+    hard: bool
+
+
+class Admission:
+    """One per gateway, on one event loop. `run` is the identity of the gate it uses."""
+
+    def __init__(self, gate: Gate, writer: FactWriter, view: View, clock: Clock, run: str) -> None:
+        self._gate, self._writer, self._view, self._clock, self._run = gate, writer, view, clock, run
+        self._loop = asyncio.get_running_loop()
+        self._claims: dict[tuple[str, str, str], _Claims] = {}
+        self._claims_version = -1
+        self.overrun: set[str] = set()
+        """Models that cost more than their bound: refused under hard budgets, because the bound was wrong."""
+
+    async def admit(self, request: str, caller: Caller, call: Call, model: PublishedModel) -> Admitted:
+        """Holds, and returns once the admission is durable.
+
+        Raises `Denied`; `NotReady`, `GateUnavailable` or `LogUnavailable` when nothing can be decided.
+        """
+        began = time.monotonic()
+        if not self._view.fresh(began):
+            raise NotReady("this gateway's view of keys and budgets is older than it may be")
+        self._writer.require_up()
+        now = self._clock()
+        price = model.price(now)
+        claims = self._claims_of(caller, model.id, now)
+        if claims.hard:
+            self._require_bound(call, price, model)
+        if call.context_bounded:
+            call.input_bound = max(call.input_bound, model.context_tokens)
+        want = model.max_output_tokens if call.cap is None else call.cap
+        epoch = self._view.epoch(caller.partition)
+        answer = await self._gate.admit(
+            AdmitRequest(
+                partition=caller.partition,
+                run=self._run,
+                epoch=epoch,
+                org=caller.org,
+                attempt=request,
+                once=call.once,
+                accounted_at=now,
+                base=0 if price is None else worst_base(price, call.input_bound),
+                unit=0 if price is None else worst_unit(price, call.choices),
+                want=want,
+                least=min(1, want) if call.cap is None else want,
+                budgets=claims.budgets,
+                rates=_rate_claims(caller),
+                tokens=call.estimated_input + want * call.choices,
+            )
+        )
+        if isinstance(answer, Refused):
+            if answer.code == "gate_unavailable":
+                raise GateUnavailable("the gate is closed, or open for another epoch")
+            raise Denied(answer.code, _reason(answer), refused=answer)
+        identity = {
+            "request": request,
+            "attempt": request,
+            "org": caller.org,
+            "project": caller.project,
+            "user": caller.user,
+            "key": caller.key,
+            "model": call.model,
+            "endpoint": call.endpoint,
+            "stream": call.stream,
+            "accounted_at": now,
+            "price": price.version if price else None,
+            "hold": answer.hold,
+        }
+        clamped = answer.grant < want
+        admitted = Admitted(request, caller, call, price, answer, epoch, now, began, clamped, identity)
+        await self._record(admitted, model)
+        return admitted
+
+    # -- inside
+
+    async def _record(self, admitted: Admitted, model: PublishedModel) -> None:
+        caller, target = admitted.caller, model.targets[0]
+        fact = RequestAdmitted(
+            **admitted.identity,
+            epoch=admitted.epoch,
+            deadline=admitted.accounted_at + timedelta(seconds=target.timeout_seconds) + GRACE,
+            budgets=admitted.granted.seen,
+            backend=target.backend,
+            grant=admitted.grant,
+            clamped=admitted.clamped,
+            input_bound=admitted.call.input_bound,
+            once=admitted.call.once,
+        )
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
+        acknowledged = asyncio.ensure_future(self._writer.append(caller.partition, body))
+        expiry = self._loop.call_later(admitted.began + DELTA - time.monotonic(), _give_up, acknowledged)
+        try:
+            await acknowledged
+        except LogUnavailable:
+            self._writer.saw_failure()
+            self._writer.later(self._not_dispatched(admitted))
+            raise
+        finally:
+            expiry.cancel()
+
+    async def _not_dispatched(self, admitted: Admitted) -> None:
+        fact = RequestFailed(**admitted.identity, reason="not_dispatched", status=503)
+        caller = admitted.caller
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
+        await self._writer.append_until_acknowledged(caller.partition, body)
+
+    def _claims_of(self, caller: Caller, model: str, now: datetime) -> _Claims:
+        """The budgets in scope with their buckets of now; computed once per period, key and model."""
+        if self._claims_version != self._view.version:
+            self._claims.clear()
+            self._claims_version = self._view.version
+        key = (caller.org, caller.key, model)
+        known = self._claims.get(key)
+        if known is None or (known.until is not None and known.until <= now):
+            known = self._claims[key] = _claims(caller, model, now)
+        return known
+
+    def _require_bound(self, call: Call, price: Price | None, model: PublishedModel) -> None:
+        if price is None:
+            raise Denied(
+                "model_unpriced", f"model {model.id} has no price and a hard budget is in scope", param="model"
+            )
+        if call.unbounded is not None:
+            raise Denied(
+                "unbounded_cost",
+                f"the cost of {call.unbounded} has no bound and a hard budget is in scope",
+                param=call.unbounded,
+            )
+        if model.id in self.overrun:
+            raise Denied(
+                "unbounded_cost", f"a request of {model.id} cost more than its bound: publish it anew", param="model"
+            )
+
+
+def _claims(caller: Caller, model: str, now: datetime) -> _Claims:
+    claims, ends, hard = [], [], False
+    for budget in caller.budgets:
+        if budget.models is not None and model not in budget.models:
+            continue
+        span = window(budget.period, now)
+        if span.valid_until is not None:
+            ends.append(span.valid_until)
+        names = tuple(f"{budget.life}.{name}" for name in span.buckets)
+        claims.append(BudgetClaim(budget.id, names, span.until, budget.limit, budget.version, budget.hard))
+        hard = hard or budget.hard
+    return _Claims(min(ends, default=None), tuple(claims), hard)
+
+
+def _rate_claims(caller: Caller) -> tuple[RateClaim, ...]:
+    limits, key = caller.limits, f"{caller.org}/{caller.key}"
+    if limits.requests_per_minute is None and limits.tokens_per_minute is None and limits.concurrent is None:
+        return ()
+    wanted = (
+        ("requests", limits.requests_per_minute),
+        ("tokens", limits.tokens_per_minute),
+        ("concurrent", limits.concurrent),
+    )
+    return tuple(RateClaim(f"{key}/{kind}", kind, limit) for kind, limit in wanted if limit is not None)
+
+
+def _reason(refused: Refused) -> str:
+    match refused.code:
+        case "budget_busy":
+            return f"the rest of budget {refused.budget} is held by requests in flight; try again"
+        case "insufficient_quota":
+            return f"budget {refused.budget} is exhausted"
+        case "rate_limit_exceeded":
+            rate = refused.rate
+            return f"rate limit reached: {rate.limit} {rate.kind}" if rate else "rate limit reached"
+        case "duplicate_request":
+            return f"this Idempotency-Key was used for {refused.first}"
+        case code:
+            return code
+
+
+def _give_up(acknowledged: "asyncio.Future[int]") -> None:
+    """DELTA is over: whatever the log says later, this request is not dispatched."""
+    if not acknowledged.done():
+        acknowledged.set_exception(LogUnavailable("the log did not acknowledge in time"))

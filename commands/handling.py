@@ -1,0 +1,178 @@
+"""How every command is carried out: once per Idempotency-Key, against the versions it was decided on, and known to the
+gateways before it is answered.
+
+    1. A key used before answers what it answered then (`Conflict` if it was used for something else).
+    2. The plan reads streams, decides, and composes the answer. It may run again: it must have no effect of its own.
+    3. Events and ledger entry are appended in one transaction, if every stream read is still at the version read.
+       Without an If-Match a lost race runs the plan again.
+    4. The answer waits until the relay has forwarded the last event.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from commands.ports import Answer, Clock, Journal, LedgerEntry, Secrets
+from domain.envelope import Envelope, decode
+from domain.errors import Conflict, VersionConflict
+from domain.ids import made_id, uuid7
+from domain.registry import decide_stream, decode_event, evolve_stream
+
+RACES = 20
+"""Times a command is decided again after somebody else was first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How a command came. `actor` is an admin key id or ``system``; `fingerprint` stands for method, path and body;
+    `if_match` is the version the caller has seen (0: none may exist, -1: any that exists)."""
+
+    actor: str
+    key: str | None = None
+    fingerprint: str = ""
+    dry_run: bool = False
+    if_match: int | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a plan answers. `sealed`: it contains a secret. `version` becomes the ETag."""
+
+    body: bytes
+    status: int = 200
+    version: int | None = None
+    sealed: bool = False
+
+
+@dataclass(slots=True)
+class _Stream:
+    state: Any
+    version: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """One run of a plan: the streams it has read, and the events it wants."""
+
+    request: Request
+    journal: Journal
+    clock: Clock
+    secrets: Secrets
+    events: list[Envelope] = field(default_factory=list)
+    expected: dict[str, int] = field(default_factory=dict)
+    _streams: dict[str, _Stream] = field(default_factory=dict)
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh id, sortable by time."""
+        return made_id(prefix, uuid7(int(self.clock().timestamp() * 1000), self.secrets.random(74)))
+
+    def state(self, org: str, kind: str, id: str) -> Any:
+        """The state of an aggregate, its events of this run included; None if it never was."""
+        return self._stream(org, kind, id).state
+
+    def version(self, org: str, kind: str, id: str) -> int:
+        """The version of an aggregate after this run; 0: it never was."""
+        return self._stream(org, kind, id).version
+
+    def matched(self, org: str, kind: str, id: str) -> None:
+        """Refuses the command (`VersionConflict`) if its If-Match is not this aggregate's version."""
+        wanted, version = self.request.if_match, self._stream(org, kind, id).version
+        if wanted is not None and wanted != version and not (wanted == -1 and version):
+            raise VersionConflict(f"the version is {version}")
+
+    def apply(self, org: str, kind: str, id: str, command: Any) -> Any:
+        """Decides `command` and notes its events; answers the new state. Raises what `decide` raises."""
+        name = f"{org}/{kind}/{id}"
+        stream = self._stream(org, kind, id)
+        for event in decide_stream(kind, command, stream.state):
+            stream.state = evolve_stream(kind, stream.state, event)
+            stream.version += 1
+            self.events.append(self._envelope(org, name, stream.version, event))
+        return stream.state
+
+    def _stream(self, org: str, kind: str, id: str) -> _Stream:
+        name = f"{org}/{kind}/{id}"
+        if name not in self._streams:
+            stored = [decode(body) for body in self.journal.load(name)]
+            state = None
+            for envelope in stored:
+                state = evolve_stream(kind, state, decode_event(envelope))
+            self._streams[name] = _Stream(state, len(stored))
+            self.expected[name] = len(stored)
+        return self._streams[name]
+
+    def _envelope(self, org: str, stream: str, version: int, event: msgspec.Struct) -> Envelope:
+        return Envelope(
+            id=self.new_id("evt"),
+            type=type(event).__name__,
+            org=org,
+            stream=stream,
+            version=version,
+            occurred_at=self.clock(),
+            correlation_id=self.request.correlation_id,
+            command_id=self.request.key,
+            actor=self.request.actor,
+            data=event,
+        )
+
+
+Plan = Callable[[Changes], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Carries out plans. `acknowledged` waits until everything up to a journal position has been forwarded."""
+
+    journal: Journal
+    clock: Clock
+    secrets: Secrets
+    acknowledged: Callable[[int], Awaitable[None]]
+
+    async def execute(self, request: Request, plan: Plan) -> Answer:
+        """The answer of `plan`, carried out once. Raises what the plan raises, `VersionConflict`, `Conflict`
+        (``idempotency_key_reused``, ``secret_not_repeatable``) and `Unavailable`; after `LogUnavailable` the command is
+        recorded, and its repetition answers."""
+        answer = await asyncio.to_thread(self._carry_out, request, plan)
+        if not request.dry_run:
+            await self.acknowledged(answer.position)
+        return answer
+
+    def _carry_out(self, request: Request, plan: Plan) -> Answer:
+        for _ in range(RACES):
+            if request.key is not None and (known := self.journal.answered(request.actor, request.key)) is not None:
+                return _repeated(known, request.fingerprint)
+            changes = Changes(request, self.journal, self.clock, self.secrets)
+            reply = plan(changes)
+            if request.dry_run:
+                return Answer(200, msgspec.json.encode({"events": changes.events}), 0)
+            etag = None if reply.version is None else f'"{reply.version}"'
+            answer = Answer(reply.status, reply.body, 0, etag, reply.sealed)
+            try:
+                return msgspec.structs.replace(answer, position=self._append(request, changes, answer))
+            except VersionConflict:
+                if request.if_match is not None:
+                    raise
+            except Conflict as error:
+                if error.code != "command_id_taken":
+                    raise
+        raise VersionConflict("others kept changing the same; try again")
+
+    def _append(self, request: Request, changes: Changes, answer: Answer) -> int:
+        expected = changes.expected if changes.events else {}
+        ledger = None if request.key is None else (request.actor, request.key, LedgerEntry(request.fingerprint, answer))
+        return self.journal.append(changes.events, expected, ledger)
+
+
+def _repeated(entry: LedgerEntry, fingerprint: str) -> Answer:
+    if entry.fingerprint != fingerprint:
+        raise Conflict("this Idempotency-Key was used for another request", code="idempotency_key_reused")
+    if entry.answer is None:
+        raise Conflict(
+            "the first answer held a secret and is no longer kept; if the secret is lost, rotate or issue a new key",
+            code="secret_not_repeatable",
+        )
+    return entry.answer

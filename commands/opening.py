@@ -1,0 +1,115 @@
+"""Opening the gate, at each start and after each loss, per facts partition. The steps and their order are the protocol:
+
+1. Journal `GateFenced` with the next epoch; wait until the relay has it in the log.
+2. Wait until nobody can still admit, or dispatch something unacknowledged, under an older epoch.
+3. `Gate.begin`, which refuses an older epoch.
+4. Append `GateOpened`: admissions of older epochs that come later in the log are void.
+5. Fold the balances view up to that barrier, load it, `Gate.finish`.
+6. What the fold leaves open was dispatched by a process that is gone: unconfirmed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from commands.fact_writer import FactWriter
+from commands.ports import Balances, Clock, FactReader, Gate, Journal
+from domain import gate_epoch
+from domain.envelope import Envelope, decode
+from domain.facts import GateOpened, RequestAdmitted, RequestUnconfirmed, identity_of
+from domain.fold import Books, State
+from domain.gate_epoch import GateFenced
+from domain.ids import PLATFORM
+from domain.registry import decode_event
+
+_READ = 5000
+
+
+@dataclass(slots=True)
+class Opening:
+    """`relayed(position)` returns once the log has the journal up to there. `quiet_seconds` is the wait of step 2: 0 where
+    the only gateway is this very process, which admits nothing yet."""
+
+    gate: Gate
+    journal: Journal
+    relayed: Callable[[int], Awaitable[None]]
+    writer: FactWriter
+    balances: Balances
+    facts: FactReader
+    clock: Clock
+    new_id: Callable[[str], str]
+    quiet_seconds: float
+
+    async def open(self, partitions: range, *, abandoned: bool) -> None:
+        """Opens `partitions`. `abandoned`: step 6 too, because no other gateway can be serving what is open."""
+        run = await self.gate.run()
+        epochs = await self._fence(partitions)
+        await asyncio.sleep(self.quiet_seconds)
+        for partition in partitions:
+            await self.gate.begin(partition, run, epochs[partition])
+        barriers = await asyncio.gather(*(self._announce(partition, epochs[partition]) for partition in partitions))
+        for partition, barrier in zip(partitions, barriers, strict=True):
+            books, admissions = await asyncio.to_thread(self._books, partition, barrier + 1)
+            await self.gate.finish(partition, run, epochs[partition], barrier + 1, books)
+            if abandoned:
+                for attempt, known in books.attempts.items():
+                    if known.state is State.OPEN:
+                        self.writer.later(self._unconfirmed(partition, admissions[attempt]))
+
+    async def _fence(self, partitions: range) -> dict[int, int]:
+        """Step 1: the new epoch of each partition."""
+
+        def journal() -> tuple[dict[int, int], int]:
+            epochs, events, expected = {}, [], {}
+            for partition in partitions:
+                stream = f"{PLATFORM}/{gate_epoch.KIND}/{partition}"
+                past = self.journal.load(stream)
+                last = decode_event(decode(past[-1])).epoch if past else -1
+                epochs[partition], expected[stream] = last + 1, len(past)
+                events.append(
+                    Envelope(
+                        id=self.new_id("evt"),
+                        type=GateFenced.__name__,
+                        org=PLATFORM,
+                        stream=stream,
+                        version=len(past) + 1,
+                        occurred_at=self.clock(),
+                        actor="system",
+                        data=GateFenced(partition=partition, epoch=last + 1),
+                    )
+                )
+            return epochs, self.journal.append(events, expected, None)
+
+        epochs, position = await asyncio.to_thread(journal)
+        await self.relayed(position)
+        return epochs
+
+    async def _announce(self, partition: int, epoch: int) -> int:
+        """Step 4: the offset of the barrier."""
+        fact = GateOpened(partition=partition, epoch=epoch)
+        body = self.writer.body(fact, PLATFORM, f"gate-{partition}", "system")
+        return await self.writer.append_until_acknowledged(partition, body)
+
+    def _books(self, partition: int, end: int) -> tuple[Books, dict[str, RequestAdmitted]]:
+        """Step 5: the books of everything below `end`, and the admissions that may still be open in them."""
+        start = self.balances.partition(partition)
+        books, offset = start.books, start.watermark
+        admissions = {attempt: decode_event(decode(body)) for attempt, body in start.admissions.items()}
+        while offset < end:
+            records = self.facts.read(partition, offset, _READ)
+            for record in records:
+                if record.offset >= end:
+                    break
+                fact = decode_event(decode(record.value))
+                if books.apply(fact) is State.OPEN:
+                    admissions[fact.attempt] = fact
+                elif attempt := getattr(fact, "attempt", None):
+                    admissions.pop(attempt, None)
+            offset = records[-1].offset + 1
+        return books, admissions
+
+    async def _unconfirmed(self, partition: int, admission: RequestAdmitted) -> None:
+        """Step 6."""
+        fact = RequestUnconfirmed(**identity_of(admission), reason="gateway_lost", backend=admission.backend)
+        body = self.writer.body(fact, admission.org, admission.request, "system")
+        await self.writer.append_until_acknowledged(partition, body)

@@ -1,0 +1,91 @@
+"""What became of an admitted request, made durable before the caller gets the last byte of its answer."""
+
+import time
+
+from commands.admission import Admission, Admitted
+from commands.fact_writer import FactWriter
+from commands.ports import Gate
+from domain.errors import UpstreamFailed
+from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Try, Usage
+from domain.pricing import cost_of
+
+
+class Outcomes:
+    """Each method returns the fact's offset once it is acknowledged, however long that takes; only then is room freed."""
+
+    def __init__(self, gate: Gate, writer: FactWriter, admission: Admission) -> None:
+        self._gate, self._writer, self._admission = gate, writer, admission
+
+    async def completed(
+        self,
+        admitted: Admitted,
+        usage: Usage,
+        *,
+        backend: str,
+        tries: tuple[Try, ...],
+        status: int = 200,
+        estimated: bool = False,
+        abandoned: bool = False,
+        first_token_ms: float | None = None,
+    ) -> tuple[int, int]:
+        """It was served: (cost in nano-dollars, offset). An estimate is never charged above its hold."""
+        price, hold = admitted.price, admitted.hold
+        cost = 0 if price is None else cost_of(price, usage)
+        if estimated:
+            cost = min(cost, hold)
+        overrun = price is not None and cost > hold
+        if overrun:
+            self._admission.overrun.add(admitted.call.model)
+        fact = RequestCompleted(
+            **admitted.identity,
+            usage=usage,
+            cost=cost,
+            backend=backend,
+            tries=tries,
+            status=status,
+            estimated=estimated,
+            overrun=overrun,
+            abandoned=abandoned,
+            latency_ms=self._since(admitted),
+            first_token_ms=first_token_ms,
+        )
+        offset = await self._append(admitted, fact)
+        self._gate.capture(admitted.caller.partition, admitted.request, cost)
+        return cost, offset
+
+    async def failed(
+        self, admitted: Admitted, reason: str, *, backend: str, tries: tuple[Try, ...], status: int = 0
+    ) -> int:
+        """It surely cost nothing."""
+        fact = RequestFailed(
+            **admitted.identity,
+            reason=reason,
+            status=status,
+            backend=backend,
+            tries=tries,
+            latency_ms=self._since(admitted),
+        )
+        offset = await self._append(admitted, fact)
+        self._gate.capture(admitted.caller.partition, admitted.request, 0)
+        return offset
+
+    async def unconfirmed(
+        self, admitted: Admitted, failure: UpstreamFailed, *, backend: str, tries: tuple[Try, ...]
+    ) -> int:
+        """Nobody knows what it cost: its whole hold counts until something better is known."""
+        fact = RequestUnconfirmed(
+            **admitted.identity,
+            reason=failure.code,
+            backend=backend,
+            tries=tries,
+            latency_ms=self._since(admitted),
+        )
+        return await self._append(admitted, fact)
+
+    async def _append(self, admitted: Admitted, fact: RequestCompleted | RequestFailed | RequestUnconfirmed) -> int:
+        caller = admitted.caller
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
+        return await self._writer.append_until_acknowledged(caller.partition, body)
+
+    def _since(self, admitted: Admitted) -> float:
+        return round((time.monotonic() - admitted.began) * 1000, 3)

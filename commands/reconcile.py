@@ -1,0 +1,120 @@
+"""Reconciliation: a backend's own record of what it served ends what is unconfirmed.
+
+An unconfirmed attempt that the record has is completed at the price frozen in its admission; one that the record lacks
+was not served. So the record must be complete for the backend it is of. What is not unconfirmed is not touched.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from commands.fact_writer import FactWriter
+from commands.ports import Balances
+from domain import price_list
+from domain.envelope import decode
+from domain.errors import NotFound, invalid
+from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage, identity_of
+from domain.ids import PLATFORM
+from domain.pricing import Price, cost_of
+from domain.registry import decode_event
+
+
+class Served(Struct, frozen=True):
+    """One request as its backend recorded it: the attempt id it was sent as ``x-request-id``, and what it used."""
+
+    request_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Reconciled(Struct, frozen=True):
+    """How many unconfirmed attempts were completed, and how many proved not served."""
+
+    completed: int
+    not_served: int
+
+
+class Prices(Protocol):
+    """What reconciliation asks of the view of the control topic."""
+
+    def state(self, kind: str, org: str, name: str) -> Any: ...
+
+
+@dataclass(slots=True)
+class Reconciliation:
+    balances: Balances
+    writer: FactWriter
+    prices: Prices
+
+    async def run(self, record: Sequence[Served], backend: str | None) -> Reconciled:
+        """Appends a late confirmation for every unconfirmed attempt of `backend` (None: of every backend)."""
+        served = {entry.request_id: entry for entry in record}
+        waiting = await asyncio.to_thread(self.balances.unconfirmed)
+        completed = failed = 0
+        for item in waiting:
+            admission: RequestAdmitted = decode_event(decode(item.body))
+            if backend is not None and admission.backend != backend:
+                continue
+            entry = served.get(admission.attempt)
+            fact = self._failed(admission) if entry is None else self._completed(admission, entry)
+            body = self.writer.body(fact, admission.org, admission.request, "reconcile")
+            await self.writer.append_until_acknowledged(item.partition, body)
+            completed += entry is not None
+            failed += entry is None
+        return Reconciled(completed, failed)
+
+    def _completed(self, admission: RequestAdmitted, entry: Served) -> RequestCompleted:
+        price = self._price(admission)
+        usage = Usage(
+            input=entry.prompt_tokens - entry.cached_tokens,
+            cached_input=entry.cached_tokens,
+            output=entry.completion_tokens - entry.reasoning_tokens,
+            reasoning=entry.reasoning_tokens,
+        )
+        cost = 0 if price is None else cost_of(price, usage)
+        return RequestCompleted(
+            **identity_of(admission),
+            usage=usage,
+            cost=cost,
+            backend=admission.backend,
+            overrun=price is not None and cost > admission.hold,
+            source="reconcile",
+        )
+
+    def _failed(self, admission: RequestAdmitted) -> RequestFailed:
+        return RequestFailed(**identity_of(admission), reason="not_served", backend=admission.backend)
+
+    def _price(self, admission: RequestAdmitted) -> Price | None:
+        if admission.price is None:
+            return None
+        model, _, number = admission.price.rpartition("@")
+        prices: price_list.PriceList | None = self.prices.state(price_list.KIND, PLATFORM, model)
+        if prices is None:
+            raise NotFound(f"price {admission.price} is not in this view")
+        return price_list.price_of(model, prices.history[int(number) - 1])
+
+
+def read_served(lines: Sequence[Mapping[str, Any]]) -> list[Served]:
+    """A backend's record as it came: each needs ``request_id``, and ``prompt_tokens`` and ``completion_tokens`` either
+    beside it or inside ``usage``. Lines without a request id are not ours. Raises `Invalid` naming the line."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        request_id = line.get("request_id")
+        if request_id is None:
+            continue
+        usage = line.get("usage")
+        figures = usage if isinstance(usage, Mapping) else line
+        tokens = [
+            figures.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        ]
+        if not isinstance(request_id, str) or not all(type(n) is int and n >= 0 for n in tokens):
+            raise invalid(
+                f"records[{number}]", "needs request_id, and token counts that are whole numbers of at least 0"
+            )
+        found.append(Served(request_id, *tokens))
+    return found

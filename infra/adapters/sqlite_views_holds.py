@@ -1,0 +1,93 @@
+"""The `Balances` port over the balances view: what a gate needs to open, and what the keeper looks after.
+
+Reads only; usable in any process that can open the file, also before the view was ever written.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from commands.ports import Overdue, PartitionBalances
+from domain.fold import Attempt, Books, Bucket, State
+from infra.adapters.sqlite_views import ViewsFile, live_version, marks_of
+from infra.adapters.sqlite_views_balances import _pairs, epoch_of, micros, moment_of, newest_of
+from projections.balances import NAME, horizon
+from projections.ports import Mark
+
+SETTLED = timedelta(days=2)
+"""A bucket that left its last window this long before the newest admission, and holds nothing, is of no use to a gate."""
+
+
+class SqliteBalances:
+    """See `commands.ports.Balances`. Raises `Unavailable`."""
+
+    def __init__(self, file: ViewsFile) -> None:
+        self._file = file
+
+    def partition(self, partition: int) -> PartitionBalances:
+        """See `Balances`."""
+        with self._file.reading() as db:
+            version = live_version(db, NAME)
+            if version is None:
+                return PartitionBalances(0)
+            mark = marks_of(db, NAME, version).get(partition, Mark())
+            newest = newest_of(db, version, partition)
+            books = Books(epoch=epoch_of(db, version, partition))
+            _attempts(db, version, partition, newest, books)
+            _buckets(db, version, partition, newest, books)
+            _once(db, version, partition, newest, books)
+            return PartitionBalances(mark.offset, books)
+
+    def overdue(self, now: datetime) -> Sequence[Overdue]:
+        """See `Balances`."""
+        return self._admissions("state = 'open' AND deadline < ?", micros(now))
+
+    def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
+        """See `Balances`."""
+        if org is None:
+            return self._admissions("state = 'unconfirmed'")
+        return self._admissions("state = 'unconfirmed' AND org = ?", org)
+
+    def _admissions(self, condition: str, *params: object) -> Sequence[Overdue]:
+        with self._file.reading() as db:
+            version = live_version(db, NAME)
+            if version is None:
+                return []
+            sql = f"SELECT partition, body FROM balances_attempts_{version} WHERE {condition} ORDER BY attempt"
+            return [Overdue(partition, body) for partition, body in db.execute(sql, params)]
+
+
+def _attempts(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+    states = {state.value: state for state in State}
+    found = db.execute(
+        f"SELECT attempt, state, accounted_at, hold, org, buckets FROM balances_attempts_{version}"
+        " WHERE partition = ? AND (accounted_at >= ? OR accounted_at IS NULL)"
+        f" UNION SELECT attempt, state, accounted_at, hold, org, buckets FROM balances_attempts_{version}"
+        " WHERE partition = ? AND state IN ('open', 'unconfirmed')",
+        (partition, micros(horizon(newest)) or 0, partition),
+    )
+    for attempt, state, accounted_at, hold, org, pairs in found:
+        held = () if pairs is None else tuple((org, budget, bucket) for budget, bucket in _pairs(pairs))
+        books.attempts[attempt] = Attempt(states[state], moment_of(accounted_at), hold, held)
+
+
+def _buckets(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+    since = None if newest is None else newest - SETTLED
+    found = db.execute(
+        f"SELECT org, budget, bucket, consumed, held, estimated, until FROM balances_buckets_{version}"
+        " WHERE partition = ? AND (until IS NULL OR until > ? OR held != 0 OR estimated != 0)",
+        (partition, micros(since) or 0),
+    )
+    for org, budget, bucket, consumed, held, estimated, until in found:
+        books.buckets[org, budget, bucket] = Bucket(consumed, held, estimated, moment_of(until))
+
+
+def _once(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+    found = db.execute(
+        f"SELECT once, request, accounted_at FROM balances_once_{version} WHERE partition = ? AND accounted_at >= ?",
+        (partition, micros(horizon(newest)) or 0),
+    )
+    for once, request, accounted_at in found:
+        at = moment_of(accounted_at)
+        if at is not None:
+            books.once[once] = (request, at)

@@ -1,0 +1,226 @@
+"""Feeds one version of one view from the log: each record takes effect once, in order, whatever is delivered again.
+
+1. Records below the sink's watermark are dropped; of control records only those are taken that continue the chain.
+2. They are decoded. 3. The sink applies them with the watermark, by compare-and-set. 4. An event that cannot be taken
+in is treated by the projection's policy, and the rest of the batch goes on.
+Not promised: anything about the order between partitions, or between topics.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+
+from msgspec import structs
+
+from domain.errors import Conflict, ViewBehind
+from projections.decoding import decode
+from projections.ports import CONTROL, Batch, Event, Mark, Outcome, Parked, Parking, Poisoned, Record, Sink, Span
+
+Clock = Callable[[], datetime]
+
+
+class Policy(Enum):
+    """What to do about an event that a projection cannot take in."""
+
+    PARK_ORG = "park the event and, to keep their order, every later one of its organization"
+    PARK_ONE = "park the event and go on"
+    STOP = "raise it"
+
+
+class Engine:
+    """One projection at work. Every method may be called from any thread."""
+
+    def __init__(self, name: str, topic: str, sink: Sink, parking: Parking, policy: Policy, clock: Clock) -> None:
+        self.name, self.topic = name, topic
+        self._sink, self._parking, self._policy, self._clock = sink, parking, policy, clock
+        self._lock = threading.RLock()
+        self._moved = threading.Condition()
+        self._marks = dict(sink.marks())
+        self._blocked = self._blocking()
+        self._dropped = {(p.record.partition, p.record.offset) for p in parking.parked(name, dropped=True)}
+
+    # ------------------------------------------------------------ feeding
+
+    def feed(self, records: Sequence[Record]) -> Outcome:
+        """Takes in records, in order within each partition. Raises `Unavailable` (nothing of them is applied then), and
+        `Poisoned` if the policy is to stop."""
+        with self._lock:
+            batch = self._batch(records)
+            while True:
+                if not batch.spans:
+                    return Outcome.ALREADY
+                try:
+                    outcome = self._sink.apply(batch)
+                    break
+                except Poisoned as poison:
+                    self._give_way(poison)
+                    batch = Batch([self._let_through(span) for span in batch.spans], self._held_back())
+            if outcome is Outcome.APPLIED:
+                marks = {**self._marks, **{span.partition: span.end for span in batch.spans}}
+            else:
+                marks = dict(self._sink.marks())
+        with self._moved:
+            self._marks = marks
+            self._moved.notify_all()
+        return outcome
+
+    def _batch(self, records: Sequence[Record]) -> Batch:
+        by_partition: dict[int, list[Record]] = {}
+        for record in records:
+            by_partition.setdefault(record.partition, []).append(record)
+        spans = [self._span(partition, found) for partition, found in by_partition.items()]
+        return Batch([span for span in spans if span.end != span.start], self._held_back())
+
+    def _span(self, partition: int, records: Sequence[Record]) -> Span:
+        start = self._marks.get(partition, Mark())
+        offset, position, taken = start.offset, start.position, start.events
+        events: list[Event] = []
+        chained = self.topic == CONTROL
+        for record in records:
+            if record.offset < offset:
+                continue
+            offset = record.offset + 1
+            if chained:
+                if record.previous != position or record.position <= position:
+                    continue
+                position = record.position
+            taken += 1
+            try:
+                events.append(decode(record))
+            except Poisoned as poison:
+                self._give_way(poison)
+        return self._let_through(Span(partition, start, Mark(offset, position, taken), events))
+
+    def _let_through(self, span: Span) -> Span:
+        """`span` without what is parked: the events given way to, and those held back behind them."""
+        if not self._blocked and not self._dropped:
+            return span
+        through: list[Event] = []
+        behind: list[Event] = []
+        for event in span.events:
+            if (event.partition, event.offset) in self._dropped:
+                continue
+            first = self._blocked.get((event.partition, event.envelope.org))
+            if first is None or event.offset < first:
+                through.append(event)
+            elif event.offset > first:
+                behind.append(event)
+        self._parking.park([self._parked(event, None) for event in behind])
+        return Span(span.partition, span.start, span.end, through)
+
+    # ------------------------------------------------------------ poison
+
+    def _give_way(self, poison: Poisoned) -> None:
+        """Parks the event, so that the next try goes without it."""
+        event = poison.event
+        if (event.partition, event.offset) in self._dropped:
+            return
+        if self._policy is Policy.STOP:
+            raise poison
+        self._parking.park([self._parked(event, str(poison))])
+        if self._policy is Policy.PARK_ORG and event.envelope.org:
+            place = (event.partition, event.envelope.org)
+            self._blocked[place] = min(self._blocked.get(place, event.offset), event.offset)
+        else:
+            self._dropped.add((event.partition, event.offset))
+
+    def _held_back(self) -> frozenset[str]:
+        return frozenset(org for _, org in self._blocked)
+
+    def _parked(self, event: Event, error: str | None) -> Parked:
+        return Parked(
+            id=f"{self.name}-{event.partition}-{event.offset}",
+            projection=self.name,
+            org=event.envelope.org,
+            type=event.envelope.type,
+            record=Record(event.partition, event.offset, event.body, event.position),
+            error=error,
+            parked_at=self._clock(),
+        )
+
+    def _blocking(self) -> dict[tuple[int, str], int]:
+        """Per partition and organization the offset of its first parked event."""
+        first: dict[tuple[int, str], int] = {}
+        if self._policy is Policy.PARK_ORG:
+            for parked in self._parking.parked(self.name):
+                if parked.org:
+                    first.setdefault((parked.record.partition, parked.org), parked.record.offset)
+        return first
+
+    def retry(self, id: str) -> int:
+        """Applies a parked event and, where it held up its organization, the later ones up to the next that fails; answers
+        how many. Raises `NotFound`, `Conflict` (``parked_earlier``, ``still_poisoned``)."""
+        with self._lock:
+            done, failed = self._replay(self._queue(id))
+            if failed is not None and not done:
+                raise Conflict(str(failed), code="still_poisoned") from failed
+            return done
+
+    def drop(self, id: str) -> None:
+        """Gives a parked event up; what waited behind it is applied up to the next that fails. Raises as `retry`."""
+        with self._lock:
+            given_up, *behind = self._queue(id)
+            self._parking.drop(id)
+            self._dropped.add((given_up.record.partition, given_up.record.offset))
+            self._replay(behind)
+
+    def _replay(self, queue: Sequence[Parked]) -> tuple[int, Poisoned | None]:
+        done, failed = 0, None
+        for parked in queue:
+            try:
+                self._sink.replay(decode(parked.record))
+            except Poisoned as poison:
+                failed = poison
+                self._parking.park([structs.replace(parked, error=str(poison))])
+                break
+            self._parking.release(parked.id)
+            done += 1
+        self._blocked = self._blocking()
+        return done, failed
+
+    def _queue(self, id: str) -> list[Parked]:
+        """The event and, where it holds up its organization, all that waits behind it."""
+        chosen = self._parking.get(id)
+        if self._policy is not Policy.PARK_ORG or not chosen.org:
+            return [chosen]
+        place = (chosen.org, chosen.record.partition)
+        queue = [p for p in self._parking.parked(self.name) if (p.org, p.record.partition) == place]
+        if queue[0].id != id:
+            raise Conflict(f"{queue[0].id} of the same organization is parked before it", code="parked_earlier")
+        return queue
+
+    # ------------------------------------------------------------ watermark
+
+    def marks(self) -> dict[int, Mark]:
+        """The watermark, as of now."""
+        with self._moved:
+            return dict(self._marks)
+
+    def offsets(self, partitions: int) -> list[int]:
+        """The next offset of each partition."""
+        marks = self.marks()
+        return [marks[p].offset if p in marks else 0 for p in range(partitions)]
+
+    def wait(self, reached: Callable[[dict[int, Mark]], bool], timeout: float) -> None:
+        """Returns once `reached` says yes to the watermark. Raises `ViewBehind` after `timeout` seconds."""
+        with self._moved:
+            if not self._moved.wait_for(lambda: reached(self._marks), timeout):
+                raise ViewBehind(f"the view {self.name} is behind the position asked for")
+
+    def replace(self, sink: Sink) -> None:
+        """Goes on with another version of the view; the old sink is closed."""
+        with self._lock:
+            marks = dict(sink.marks())
+            old, self._sink = self._sink, sink
+            with self._moved:
+                self._marks = marks
+                self._moved.notify_all()
+            old.close()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[Sink]:
+        """Nothing is fed meanwhile; gives the sink in use."""
+        with self._lock:
+            yield self._sink
