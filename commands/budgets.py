@@ -20,9 +20,9 @@ class BudgetTerms(Struct, frozen=True, kw_only=True):
     period: object | UnsetType = UNSET
     timezone: str | UnsetType = UNSET
     week_start: int | UnsetType = UNSET
-    anchor: str | None | UnsetType = UNSET
+    anchor: str | UnsetType | None = UNSET
     mode: Literal["hard", "soft"] | UnsetType = UNSET
-    models: tuple[str, ...] | None | UnsetType = UNSET
+    models: tuple[str, ...] | UnsetType | None = UNSET
     thresholds: tuple[float, ...] | UnsetType = UNSET
 
 

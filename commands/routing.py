@@ -12,7 +12,7 @@ from domain.ids import PLATFORM
 from domain.model import Model, PublishModel
 
 
-def put_backend(changes: Changes, id: str, connection: Connection, credential: str | None | UnsetType) -> Backend:
+def put_backend(changes: Changes, id: str, connection: Connection, credential: str | UnsetType | None) -> Backend:
     """Registers a backend or replaces how it is reached. The credential can be written only: left out, it stays."""
     known: Backend | None = changes.state(PLATFORM, backend.KIND, id)
     sealed = _sealed(changes.secrets, credential, None if known is None else known.credential)
@@ -29,7 +29,7 @@ def publish_model(changes: Changes, id: str, command: PublishModel) -> Model:
     return state
 
 
-def _sealed(secrets: Secrets, credential: str | None | UnsetType, known: str | None) -> str | None:
+def _sealed(secrets: Secrets, credential: str | UnsetType | None, known: str | None) -> str | None:
     if credential is UNSET:
         return known
     if credential is None:

@@ -32,6 +32,7 @@ class Keyring:
         """Grows with every accepted record: what was derived from an older one may be out of date."""
         self._as_of = float("-inf")
         self._states: dict[tuple[str, str, str], Any] = {}
+        self._versions: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
         self._admins: dict[str, str] = {}
         self._budgets: dict[str, set[str]] = {}
@@ -52,6 +53,8 @@ class Keyring:
             before = self._states.get((kind, org, name))
             after = evolve_stream(kind, before, decode_event(envelope))
             self._states[kind, org, name] = after
+            created = self._versions[kind, org, name][1] if before is not None else record.position
+            self._versions[kind, org, name] = (envelope.version, created)
             self._index(kind, org, name, before, after)
             self.position = record.position
             self.version += 1
@@ -114,6 +117,14 @@ class Keyring:
     def state(self, kind: str, org: str, name: str) -> Any:
         """The aggregate's state, None if it never was."""
         return self._states.get((kind, org, name))
+
+    def version_of(self, kind: str, org: str, name: str) -> tuple[int, int]:
+        """The aggregate's version, and the journal position it was created at. Raises `KeyError`."""
+        return self._versions[kind, org, name]
+
+    def names(self) -> list[tuple[str, str, str]]:
+        """(kind, org, id) of every aggregate that ever was."""
+        return list(self._states)
 
     # -- inside
 

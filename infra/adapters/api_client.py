@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from domain.errors import (
     Conflict,
@@ -53,9 +53,9 @@ class ApiClient:
         self._connection: http.client.HTTPConnection | None = None
         self._position: str | None = None
 
-    def get(self, path: str, params: Params | None = None, headers: Mapping[str, str] | None = None) -> Any:
+    def get(self, path: str, params: Params | None = None) -> Any:
         """The document at `path`."""
-        return self._call("GET", path, params, None, headers or {}).doc
+        return self._call("GET", path, params, None, {}).doc
 
     def send(
         self, method: str, path: str, body: Any = None, params: Params | None = None, etag: str | None = None
@@ -66,12 +66,12 @@ class ApiClient:
             headers["if-match"] = etag
         return self._call(method, path, params, {} if body is None and method == "POST" else body, headers)
 
-    def pages(self, path: str, params: Params | None = None, headers: Mapping[str, str] | None = None) -> Iterator[Any]:
-        """The items of a list, page by page."""
+    def pages(self, path: str, params: Params | None = None) -> Iterator[Any]:
+        """The documents of a list, page by page: each has its items in ``data``."""
         query = dict(params or {})
         while True:
-            page = self.get(path, query, headers)
-            yield from page["data"]
+            page = self.get(path, query)
+            yield page
             if not page.get("next_cursor"):
                 return
             query["cursor"] = page["next_cursor"]
@@ -145,13 +145,12 @@ class ApiClient:
         if self._connection is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
             assert self._parts.hostname is not None
-            self._connection = kind(self._parts.hostname, self._parts.port, timeout=None if follow else self._timeout)
+            self._connection = kind(self._parts.hostname, self._parts.port, timeout=self._timeout)
+        if follow:
+            self._connection.timeout = None
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(None)
         return self._connection
-
-
-def segment(text: str) -> str:
-    """`text` as one segment of a path."""
-    return quote(text, safe="")
 
 
 _KINDS: dict[int, type[TollhouseError]] = {

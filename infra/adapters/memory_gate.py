@@ -102,10 +102,10 @@ class MemoryGate:
 
     def __init__(self, partitions: int, clock: Callable[[], datetime], identity: str) -> None:
         self._partitions = [_Partition() for _ in range(partitions)]
-        self._clock, self._run = clock, identity
+        self._clock, self.identity = clock, identity
 
     async def run(self) -> str:
-        return self._run
+        return self.identity
 
     async def admit(self, request: AdmitRequest) -> Granted | Refused:
         """See `commands.ports.Gate`."""

@@ -10,7 +10,8 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -197,7 +198,7 @@ class SqliteLogReader:
         """See `LogReader`."""
         lane = self._first_lane + partition
         records: list[Record] = []
-        with self._lock:
+        with self._lock, _unavailable():
             first = self._connection.execute(
                 "SELECT max(id) FROM segments WHERE id BETWEEN ? AND ?", (lane << _SHIFT, lane << _SHIFT | offset)
             ).fetchone()[0]
@@ -219,7 +220,7 @@ class SqliteLogReader:
 
     def ends(self) -> Sequence[int]:
         """See `LogReader`."""
-        with self._lock:
+        with self._lock, _unavailable():
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             if self._known is None or self._known[0] != version:
                 lanes = range(self._first_lane, self._first_lane + self.partitions)
@@ -236,6 +237,14 @@ class SqliteLogReader:
             if left <= 0:
                 return False
             time.sleep(min(left, 0.01))
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"the log cannot be read: {error}") from error
 
 
 def _end(connection: sqlite3.Connection, lane: int) -> int:

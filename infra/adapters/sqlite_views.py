@@ -282,7 +282,9 @@ def nowhere_behind(name: str, new: Mapping[int, Mark], old: Mapping[int, Mark]) 
     """Raises `Conflict` (``version_behind``) if `new` is behind `old` in any partition."""
     behind = [p for p, mark in old.items() if new.get(p, Mark()).offset < mark.offset]
     if behind:
-        raise Conflict(f"the new version of {name} is behind the live one in partitions {behind}", code="version_behind")
+        raise Conflict(
+            f"the new version of {name} is behind the live one in partitions {behind}", code="version_behind"
+        )
 
 
 def quoted(values: Iterable[str]) -> str:

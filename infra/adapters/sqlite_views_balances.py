@@ -100,7 +100,9 @@ _REMEMBER_US = -int(horizon(_EPOCH).timestamp()) * 1_000_000  # type: ignore[uni
 
 def newest_of(db: sqlite3.Connection, version: int, partition: int) -> datetime | None:
     """The accounted time of the newest admission of a partition."""
-    return moment_of(scalar(db, f"SELECT max(newest) FROM balances_partitions_{version} WHERE partition = ?", partition))
+    return moment_of(
+        scalar(db, f"SELECT max(newest) FROM balances_partitions_{version} WHERE partition = ?", partition)
+    )
 
 
 def epoch_of(db: sqlite3.Connection, version: int, partition: int, before: int | None = None) -> int:

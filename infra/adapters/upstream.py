@@ -112,10 +112,11 @@ class _Connection(asyncio.Protocol):
         self._framed = self._keep = self._paused = False
         self.deadline = self.idle_since = 0.0
 
-    def send(self, data: bytes, deadline: float) -> "asyncio.Future[Response]":
+    def send(self, data: bytes, deadline: float, stream: bool) -> "asyncio.Future[Response]":
         assert self.transport is not None
         self.answered = self._pool.loop.create_future()
         self._response = Response(self)
+        self._response.streamed = stream
         self._parser = httptools.HttpResponseParser(self)
         self._framed = False
         self.deadline = deadline
@@ -278,8 +279,16 @@ class HttpUpstream:
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     async def send(
-        self, url: str, path: str, headers: bytes, body: bytes, timeout: float, method: bytes = b"POST"
+        self,
+        url: str,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        timeout: float,
+        method: bytes = b"POST",
+        stream: bool = False,
     ) -> Response:
+        """See the port. `stream`: the answer is read chunk by chunk whatever its type."""
         known = self._pools.get(url)
         if known is None:
             known = self._pools[url] = self._pool(url)
@@ -293,7 +302,7 @@ class HttpUpstream:
             headers,
             len(body),
         )
-        return await connection.send(head + body, deadline)
+        return await connection.send(head + body, deadline, stream)
 
     def close(self) -> None:
         self._sweeper.cancel()

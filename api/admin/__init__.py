@@ -1,0 +1,1 @@
+"""The command API: `/admin/v1/...`, JSON in and out."""

@@ -1,0 +1,47 @@
+"""The command API as an ASGI application."""
+
+from fastapi import FastAPI
+
+from api.admin import (
+    admin_keys,
+    backends,
+    budgets,
+    keys,
+    models,
+    orgs,
+    prices,
+    projects,
+    users,
+    write_offs,
+)
+from api.admin.call import AdminDeps
+from api.admin.entrance import Entrance
+from api.problems import answer_problems
+from domain.ids import made_id, uuid7
+
+OPENAPI = "/admin/v1/openapi.json"
+DOCS = "/admin/v1/docs"
+
+_ROUTERS = (orgs, projects, users, keys, admin_keys, budgets, backends, models, prices, write_offs)
+
+
+def create_app(deps: AdminDeps) -> FastAPI:
+    """The application: every path begins with ``/admin/v1``, every error is a problem."""
+    app = FastAPI(title="Tollhouse command API", version="1", openapi_url=OPENAPI, docs_url=DOCS, redoc_url=None)
+    app.state.deps = deps
+    answer_problems(app)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+
+    def new_id() -> str:
+        return made_id("req", uuid7(int(deps.clock().timestamp() * 1000), deps.secrets.random(74)))
+
+    app.add_middleware(
+        Entrance,
+        directory=deps.directory,
+        secrets=deps.secrets,
+        new_id=new_id,
+        max_body=deps.max_body,
+        public=frozenset((OPENAPI, DOCS)),
+    )
+    return app

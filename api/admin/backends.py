@@ -1,0 +1,110 @@
+"""`/backends`: where requests are sent. A credential goes in and never comes out."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from msgspec import UNSET
+from pydantic import Field, StrictInt
+
+from api.admin.call import Call, Caller, Paged
+from api.admin.shapes import Body, Resource, Why
+from commands.handling import Changes
+from commands.ports import Entry
+from commands.routing import put_backend
+from commands.rules import change
+from domain.backend import (
+    KIND,
+    Backend,
+    Connection,
+    DrainBackend,
+    KillBackend,
+    Protocol,
+    RestoreBackend,
+)
+from domain.ids import PLATFORM, chosen_id
+
+router = APIRouter(prefix="/admin/v1/backends", tags=["backends"])
+
+
+class BackendBody(Body):
+    """`credential` left out stays as it is; null removes it."""
+
+    url: str
+    protocol: Protocol
+    credential: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")] | None = None
+    timeout_seconds: Annotated[float, Field(strict=True)] = 600.0
+    weight: Annotated[StrictInt, Field(le=1_000_000)] = 1
+
+
+class BackendOut(Resource):
+    url: str
+    protocol: Protocol
+    has_credential: bool
+    timeout_seconds: float
+    weight: int
+    state: Literal["active", "drained", "killed"]
+
+
+def document(entry: Entry) -> BackendOut:
+    state: Backend = entry.state
+    return BackendOut(
+        id=entry.id,
+        version=entry.version,
+        url=state.url,
+        protocol=state.protocol,
+        has_credential=state.credential is not None,
+        timeout_seconds=state.timeout_seconds,
+        weight=state.weight,
+        state=state.state,
+    )
+
+
+@router.put("/{backend}", response_model=BackendOut)
+async def put(backend: str, body: BackendBody, call: Caller) -> Response:
+    call.platform()
+    id = chosen_id(backend, "backend")
+    connection = Connection(
+        url=body.url, protocol=body.protocol, timeout_seconds=body.timeout_seconds, weight=body.weight
+    )
+    credential = body.credential if "credential" in body.model_fields_set else UNSET
+
+    def effect(changes: Changes) -> None:
+        put_backend(changes, id, connection, credential)
+
+    return await call.change(PLATFORM, KIND, id, effect, document)
+
+
+@router.get("")
+async def list_all(call: Caller, page: Paged) -> Response:
+    call.platform()
+    return await call.page(PLATFORM, KIND, page, document)
+
+
+@router.get("/{backend}", response_model=BackendOut)
+async def show(backend: str, call: Caller) -> Response:
+    call.platform()
+    return await call.show(PLATFORM, KIND, backend, document)
+
+
+@router.post("/{backend}/drain", response_model=BackendOut)
+async def drain(backend: str, call: Caller, reason: Why) -> Response:
+    return await _changed(call, backend, DrainBackend(reason=reason))
+
+
+@router.post("/{backend}/kill", response_model=BackendOut)
+async def kill(backend: str, call: Caller, reason: Why) -> Response:
+    return await _changed(call, backend, KillBackend(reason=reason))
+
+
+@router.post("/{backend}/restore", response_model=BackendOut)
+async def restore(backend: str, call: Caller, reason: Why) -> Response:
+    return await _changed(call, backend, RestoreBackend(reason=reason))
+
+
+async def _changed(call: Call, backend: str, command: DrainBackend | KillBackend | RestoreBackend) -> Response:
+    call.platform()
+
+    def effect(changes: Changes) -> None:
+        change(changes, PLATFORM, KIND, backend, command)
+
+    return await call.change(PLATFORM, KIND, backend, effect, document)

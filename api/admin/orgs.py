@@ -1,0 +1,110 @@
+"""`/orgs`: organizations."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from api.admin.call import Call, Caller, Paged
+from api.admin.shapes import Body, Resource, Why
+from commands.handling import Changes
+from commands.ports import Entry
+from commands.rules import change
+from domain.errors import Forbidden
+from domain.ids import chosen_id
+from domain.organization import (
+    KIND,
+    BudgetStatus,
+    ChangeOrganization,
+    CloseOrganization,
+    Command,
+    CreateOrganization,
+    ReinstateOrganization,
+    SuspendOrganization,
+)
+
+router = APIRouter(prefix="/admin/v1/orgs", tags=["organizations"])
+
+
+class NewOrg(Body):
+    id: str
+    name: str
+    timezone: str = "UTC"
+    budget_status: BudgetStatus = 402
+
+
+class OrgPatch(Body):
+    name: str | None = None
+    timezone: str | None = None
+    budget_status: BudgetStatus | None = None
+
+
+class OrgOut(Resource):
+    name: str
+    timezone: str
+    budget_status: int
+    status: Literal["active", "suspended", "closed"]
+
+
+def document(entry: Entry) -> OrgOut:
+    state = entry.state
+    return OrgOut(
+        id=entry.id,
+        version=entry.version,
+        name=state.name,
+        timezone=state.timezone,
+        budget_status=state.budget_status,
+        status=state.status,
+    )
+
+
+@router.post("", status_code=201, response_model=OrgOut)
+async def create(body: NewOrg, call: Caller) -> Response:
+    if call.admin.org is not None:
+        raise Forbidden("only a platform admin may do this")
+    org = chosen_id(body.id)
+    command = CreateOrganization(name=body.name, timezone=body.timezone, budget_status=body.budget_status)
+    return await _changed(call, org, command, 201)
+
+
+@router.get("")
+async def list_all(call: Caller, page: Paged) -> Response:
+    """Every organization the caller can see."""
+    return await call.page(call.admin.org, KIND, page, document)
+
+
+@router.get("/{org}", response_model=OrgOut)
+async def show(org: str, call: Caller) -> Response:
+    call.may("read", org)
+    return await call.show(org, KIND, org, document)
+
+
+@router.patch("/{org}", response_model=OrgOut)
+async def patch(org: str, body: OrgPatch, call: Caller) -> Response:
+    call.may("manage", org)
+    command = ChangeOrganization(name=body.name, timezone=body.timezone, budget_status=body.budget_status)
+    return await _changed(call, org, command)
+
+
+@router.delete("/{org}", status_code=204)
+async def close(org: str, call: Caller) -> Response:
+    call.governs(org)
+    return await _changed(call, org, CloseOrganization(), 204)
+
+
+@router.post("/{org}/suspend", response_model=OrgOut)
+async def suspend(org: str, call: Caller, reason: Why) -> Response:
+    call.governs(org)
+    return await _changed(call, org, SuspendOrganization(reason=reason))
+
+
+@router.post("/{org}/reinstate", response_model=OrgOut)
+async def reinstate(org: str, call: Caller, reason: Why) -> Response:
+    call.governs(org)
+    return await _changed(call, org, ReinstateOrganization(reason=reason))
+
+
+async def _changed(call: Call, org: str, command: Command, status: int = 200) -> Response:
+    def effect(changes: Changes) -> None:
+        change(changes, org, KIND, org, command)
+
+    return await call.change(org, KIND, org, effect, document, status)

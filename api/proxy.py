@@ -1,0 +1,74 @@
+"""Passes a request on to another process of the same installation, unchanged, and its answer back as it comes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from api.router.errors import RouterError, error_body
+from api.router.exchange import Exchange
+from commands.ports import UpstreamResponse
+from domain.errors import UpstreamFailed
+
+_HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"host"}
+)
+_MAX_BODY = 4 * 1024 * 1024
+
+
+class Sender(Protocol):
+    """An `Upstream` that can also send other methods."""
+
+    async def send(
+        self, url: str, path: str, headers: bytes, body: bytes, timeout: float, method: bytes, stream: bool
+    ) -> UpstreamResponse: ...
+
+
+class Proxy:
+    """`url` is where the other process listens. `timeout` seconds bound one exchange (event streams are reopened by clients)."""
+
+    def __init__(self, sender: Sender, url: str, timeout: float = 3600.0) -> None:
+        self._sender, self._url, self._timeout = sender, url, timeout
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+        request_id: str,
+    ) -> None:
+        exchange = Exchange(request_id, scope, receive, send)
+        try:
+            body = await exchange.read_body(_MAX_BODY)
+        except RouterError as error:
+            await exchange.send_bytes(413, error_body(413, error.code, error.message))
+            return
+        path = scope["raw_path"].decode("latin-1")
+        if query := scope["query_string"].decode("latin-1"):
+            path += f"?{query}"
+        headers = b"".join(b"%b: %b\r\n" % (k, v) for k, v in scope["headers"] if k not in _HOP_BY_HOP)
+        method = scope["method"].encode()
+        try:
+            response = await self._sender.send(self._url, path, headers, body, self._timeout, method, True)
+        except UpstreamFailed as failure:
+            message = f"the read side is not ready: {failure.message}"
+            await exchange.send_bytes(503, error_body(503, "not_ready", message), [(b"retry-after", b"1")])
+            return
+        await self._relay(exchange, response)
+
+    async def _relay(self, exchange: Exchange, response: UpstreamResponse) -> None:
+        headers = [(k, v) for k, v in response.headers if k not in _HOP_BY_HOP or k == b"content-length"]
+        await exchange.start(response.status, [(k, v) for k, v in headers if k != b"x-request-id"])
+        gone = asyncio.get_running_loop().create_task(exchange.left())
+        gone.add_done_callback(lambda _: response.close())
+        try:
+            while data := await response.chunk():
+                await exchange.write(data, more=True)
+            await exchange.write(b"", more=False)
+        except UpstreamFailed:
+            if not gone.done():
+                raise  # the server cuts the connection: a torn answer must not look whole
+        finally:
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone

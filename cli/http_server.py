@@ -1,0 +1,79 @@
+"""Runs an ASGI application until a signal: uvicorn with httptools, the ready line, and a drain at the end."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+DRAIN_SECONDS = 30
+
+
+async def serve_app(
+    app: Any,
+    address: tuple[str, int] | str,
+    ready: Callable[[str], None],
+    failed: "asyncio.Future[None] | None" = None,
+) -> None:
+    """Serves on HOST, PORT (or a unix socket's path) until SIGTERM or SIGINT, then finishes what is under way.
+
+    `ready` gets the base URL once requests are accepted. Raises what `failed` holds if that ends the process.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=8192,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    if isinstance(address, str):
+        config.uds = address
+        listener, url = None, f"unix:{address}"
+    else:
+        listener = socket.create_server(address, backlog=8192, reuse_port=False)
+        host, port = listener.getsockname()[:2]
+        url = f"http://{host}:{port}"
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener] if listener else None))
+    try:
+        await server.until_started(serving)
+        ready(url)
+        await asyncio.wait({serving, failed} if failed else {serving}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        if failed is not None and failed.done():
+            failed.result()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the loop has ours."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def until_started(self, serving: "asyncio.Future[None]") -> None:
+        while not self.started:
+            if serving.done():
+                serving.result()
+                raise RuntimeError("the server ended before it began")
+            await asyncio.sleep(0.005)
+
+    def capture_signals(self) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()

@@ -1,0 +1,79 @@
+"""``tollhouse serve``: embedded mode, everything on one port. Applications under ``/v1``, admins under ``/admin/v1``."""
+
+import asyncio
+import resource
+from contextlib import suppress
+
+import uvloop
+
+from api.admin.app import create_app
+from api.admin.call import AdminDeps
+from api.metrics import Metrics
+from api.proxy import Proxy
+from api.site import App, Site
+from cli import log_lines
+from cli.http_server import serve_app
+from cli.settings import Settings
+from cli.wiring import Embedded, open_embedded, utc_now, views_child
+from infra.adapters.ids import new_id
+from infra.adapters.keyring_directory import KeyringDirectory
+
+READ_SIDE = ("/read/", "/v1/organization/", "/v1/requests/", "/dashboard")
+READ_SIDE_OF_ADMIN = ("/admin/v1/projections", "/admin/v1/operations", "/admin/v1/parked", "/admin/v1/events")
+
+
+def serve(settings: Settings) -> None:
+    """Runs until SIGTERM. Raises `Conflict` if another process has the folder."""
+    log_lines.configure()
+    _allow_many_files()
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_embedded(settings) as core:
+        metrics = Metrics()
+        metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(core.reasons()))
+        if core.first_admin_key is not None:
+            print(f"admin key {core.first_admin_key}", flush=True)
+        views = views_child(core.folder)
+        running = asyncio.create_task(views.run())
+
+        def ready(url: str) -> None:
+            core.folder.server_url.write_text(f"{url}\n")
+            print(f"ready {url}", flush=True)
+
+        try:
+            await serve_app(site(core, metrics), settings.address, ready, core.failed)
+        finally:
+            core.folder.server_url.unlink(missing_ok=True)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+def site(core: Embedded, metrics: Metrics) -> Site:
+    """Which application answers which path."""
+    proxy = Proxy(core.upstream, f"unix://{core.folder.views_socket}")
+
+    async def read_side(scope: object, receive: object, send: object) -> None:
+        await proxy(scope, receive, send, new_id("req"))  # type: ignore[arg-type]  # ASGI's own shapes
+
+    deps = AdminDeps(
+        commands=core.commands,
+        directory=KeyringDirectory(core.keyring),
+        secrets=core.secrets,
+        balances=lambda: core.balances,
+        clock=utc_now,
+    )
+    mounts: dict[str, App] = {"/v1/": core.router(metrics), "/admin/v1": create_app(deps)}
+    for prefix in (*READ_SIDE, *READ_SIDE_OF_ADMIN):
+        mounts[prefix] = read_side
+    return Site(mounts, core.reasons, metrics)
+
+
+def _allow_many_files() -> None:
+    """A connection is a file: as many as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))

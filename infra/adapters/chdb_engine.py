@@ -1,0 +1,108 @@
+"""The analytics engine through clickhouse-connect: ClickHouse in process (chDB) or a server, with the same SQL.
+
+A path is owned by one process. Clients are pooled: each serves one thread at a time. Every error is `Unavailable`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error as ClientError
+
+from domain.errors import Unavailable
+
+DATABASE = "tollhouse"
+"""Where the tables are. Stored format."""
+
+SETTINGS = {"date_time_input_format": "best_effort", "date_time_output_format": "iso", "session_timezone": "UTC"}
+
+T = TypeVar("T")
+
+Connect = Callable[[str | None], Client]
+"""Makes a client of a database (None: the default one)."""
+
+
+def in_process(path: Path) -> "Analytics":
+    """The engine in this process, its data in the folder `path`."""
+    return Analytics(
+        lambda database: clickhouse_connect.get_client(
+            interface="chdb", path=str(path), database=database, settings=SETTINGS
+        )
+    )
+
+
+def on_server(url: str) -> "Analytics":
+    """A ClickHouse server, by its URL (``http://user:password@host:8123``)."""
+    return Analytics(
+        lambda database: clickhouse_connect.get_client(dsn=url, database=database or "__default__", settings=SETTINGS)
+    )
+
+
+class Analytics:
+    """Queries, commands and inserts. Safe to use from any thread."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._idle: list[Client] = []
+        self._closed = False
+        with _answering():
+            first = connect(None)
+            first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            first.close()
+            self._idle.append(connect(DATABASE))
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        with _answering():
+            client = self._idle.pop() if self._idle else self._connect(DATABASE)
+            try:
+                yield client
+            finally:
+                if self._closed:
+                    client.close()
+                else:
+                    self._idle.append(client)
+
+    def command(self, sql: str) -> None:
+        """Runs a statement that answers nothing."""
+        with self._client() as client:
+            client.command(sql)
+
+    def insert(self, table: str, rows: list[Any]) -> None:
+        """Inserts msgspec structs (`array_like`, named as the columns), one block: all of them or none."""
+        if rows:
+            columns = rows[0].__struct_fields__
+            with self._client() as client:
+                client.raw_insert(table, columns, _lines(rows), fmt="JSONCompactEachRow")
+
+    def query(self, shape: type[T], sql: str, params: Mapping[str, Any] | None = None) -> list[T]:
+        """The rows of a query, each an object of `shape` (an `array_like` struct, fields in the order selected)."""
+        with self._client() as client:
+            body = client.raw_query(sql, parameters=dict(params or {}), fmt="JSONCompactEachRow")
+        return msgspec.json.Decoder(shape).decode_lines(body)
+
+    def value(self, sql: str, params: Mapping[str, Any] | None = None) -> str:
+        """The one value of the one row, as text."""
+        with self._client() as client:
+            body = client.raw_query(sql, parameters=dict(params or {}), fmt="TabSeparatedRaw")
+        return body.decode().rstrip("\n")
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+_lines = msgspec.json.Encoder().encode_lines
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        raise Unavailable(f"analytics: {str(error):.500}", code="analytics_unavailable") from error

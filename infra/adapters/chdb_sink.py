@@ -1,0 +1,184 @@
+"""Analytics views: the rows of a batch first, its watermark after them, and keys that make a second time the same time.
+
+Guarantees: after kill -9 at any moment the view goes on from its watermark; rows beyond it come again from the log and
+replace themselves. Reads may see rows beyond the watermark, never miss one below it. One writer per version.
+"""
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from domain.errors import Conflict, Unavailable
+from infra.adapters.chdb_engine import Analytics
+from infra.adapters.sqlite_views import Catalog, compare, nowhere_behind
+from projections.ports import Batch, Event, Fingerprint, Mark, Outcome
+
+_MARKS = """
+CREATE TABLE IF NOT EXISTS {name}_marks_{v} (partition UInt8, offset UInt64, position UInt64, events UInt64)
+ENGINE = ReplacingMergeTree(offset) ORDER BY partition
+"""
+
+
+class MarkRow(Struct, array_like=True):
+    """A row of a table of watermarks, columns in order. Stored format."""
+
+    partition: int
+    offset: int
+    position: int
+    events: int
+
+
+class AnalyticsView(Protocol):
+    """What one version of one view makes of events. An instance belongs to one sink."""
+
+    name: str
+    topic: str
+
+    def tables(self, version: int) -> Sequence[str]:
+        """Names of the tables with its rows."""
+
+    def schema(self, version: int) -> Sequence[str]:
+        """Statements that create them where they are not."""
+
+    def resume(self, analytics: Analytics, version: int, marks: Mapping[int, Mark]) -> None:
+        """Takes what it needs to know of the past from the rows below `marks`."""
+
+    def rows(self, analytics: Analytics, version: int, events: Sequence[Event]) -> Mapping[str, list[Any]]:
+        """Rows by table for consecutive `events`. Raises `Poisoned`."""
+
+    def written(self) -> None:
+        """The rows last given are in, with their watermark."""
+
+    def replayed(self, analytics: Analytics, version: int, event: Event) -> Mapping[str, list[Any]]:
+        """Rows for an event that was parked. Raises `Poisoned`."""
+
+
+class AnalyticsSink:
+    """`projections.ports.Sink` of one version of one view."""
+
+    def __init__(self, analytics: Analytics, view: AnalyticsView, version: int) -> None:
+        self._analytics, self._view, self._version = analytics, view, version
+        self._lock = threading.Lock()
+        self._known: dict[int, Mark] | None = None
+
+    def marks(self) -> Mapping[int, Mark]:
+        """See `Sink`."""
+        sql = f"SELECT partition, offset, position, events FROM {self._view.name}_marks_{self._version} FINAL"
+        return {
+            row.partition: Mark(row.offset, row.position, row.events) for row in self._analytics.query(MarkRow, sql)
+        }
+
+    def apply(self, batch: Batch) -> Outcome:
+        """See `Sink`."""
+        with self._lock:
+            stored = dict(self.marks())
+            outcome = compare(stored, batch)
+            if outcome is not Outcome.APPLIED:
+                return outcome
+            self._resume(stored)
+            events = [event for span in batch.spans for event in span.events]
+            self._insert(self._view.rows(self._analytics, self._version, events))
+            ends = [MarkRow(s.partition, s.end.offset, s.end.position, s.end.events) for s in batch.spans]
+            self._analytics.insert(f"{self._view.name}_marks_{self._version}", ends)
+            self._view.written()
+            self._known = {**stored, **{span.partition: span.end for span in batch.spans}}
+            return outcome
+
+    def replay(self, event: Event) -> None:
+        """See `Sink`."""
+        with self._lock:
+            self._resume(dict(self.marks()))
+            self._insert(self._view.replayed(self._analytics, self._version, event))
+            self._known = None
+
+    def _resume(self, stored: dict[int, Mark]) -> None:
+        if self._known != stored:
+            self._view.resume(self._analytics, self._version, stored)
+            self._known = stored
+
+    def _insert(self, rows: Mapping[str, list[Any]]) -> None:
+        for table, found in rows.items():
+            self._analytics.insert(table, found)
+
+    def fingerprint(self) -> Fingerprint:
+        """See `Sink`. Nothing is applied meanwhile. Raises `Unavailable` if rows are beyond the watermark: ask again."""
+        with self._lock:
+            marks = dict(self.marks())
+            digest = hashlib.sha256()
+            for table in self._view.tables(self._version):
+                self._nothing_beyond(table, marks)
+                digest.update(self._digest(table).encode())
+            return Fingerprint(marks, digest.hexdigest())
+
+    def _digest(self, table: str) -> str:
+        """The sum of the rows' 128-bit hashes, modulo 2**128: order does not matter, every column does."""
+        rows = f"SELECT sipHash128(*) AS row FROM {table} FINAL"
+        return self._analytics.value(f"SELECT count(), sum(reinterpretAsUInt128(row)) FROM ({rows})")
+
+    def _nothing_beyond(self, table: str, marks: Mapping[int, Mark]) -> None:
+        sql = f"SELECT partition, max(offset) + 1 AS offset, 0 AS position, 0 AS events FROM {table} GROUP BY partition"
+        for row in self._analytics.query(MarkRow, sql):
+            if row.offset > marks.get(row.partition, Mark()).offset:
+                raise Unavailable(f"{table} is being written; ask again", code="view_behind")
+
+    def close(self) -> None:
+        """See `Sink`."""
+
+
+class AnalyticsStore:
+    """`projections.ports.Store` of one view. After a switch the old version stays until the next rebuild, for reads
+    that are under way."""
+
+    def __init__(self, analytics: Analytics, catalog: Catalog, view: "type[AnalyticsView]") -> None:
+        self.name, self.topic = view.name, view.topic
+        self._analytics, self._catalog, self._view = analytics, catalog, view
+
+    def live(self) -> int:
+        """See `Store`."""
+        version = self._catalog.live(self.name)
+        return self.create() if version is None else version
+
+    def create(self) -> int:
+        """See `Store`. Versions left over go first."""
+        with self._catalog.file.writing() as db:
+            idle = self._catalog.idle(self.name, db)
+        for version in idle:
+            self.drop(version)
+        with self._catalog.file.writing() as db:
+            version = self._catalog.add(self.name, db)
+        self._drop_tables(version)
+        self._create_tables(version)
+        return version
+
+    def open(self, version: int) -> AnalyticsSink:
+        """See `Store`."""
+        self._create_tables(version)
+        return AnalyticsSink(self._analytics, self._view(), version)
+
+    def switch(self, version: int) -> None:
+        """See `Store`."""
+        old = self.live()
+        if old == version:
+            return
+        nowhere_behind(self.name, self.open(version).marks(), self.open(old).marks())
+        with self._catalog.file.writing() as db:
+            self._catalog.switch(self.name, version, db)
+
+    def drop(self, version: int) -> None:
+        """See `Store`."""
+        if self._catalog.live(self.name) == version:
+            raise Conflict(f"version {version} of {self.name} is live", code="version_live")
+        self._drop_tables(version)
+        with self._catalog.file.writing() as db:
+            self._catalog.remove(self.name, version, db)
+
+    def _create_tables(self, version: int) -> None:
+        for statement in (*self._view().schema(version), _MARKS.format(name=self.name, v=version)):
+            self._analytics.command(statement)
+
+    def _drop_tables(self, version: int) -> None:
+        for table in (*self._view().tables(version), f"{self.name}_marks_{version}"):
+            self._analytics.command(f"DROP TABLE IF EXISTS {table} SYNC")

@@ -1,0 +1,68 @@
+"""A child process that belongs to this one: it ends when this one ends, however that happens, and is started again if it dies.
+
+The child watches its standard input: the pipe's end is the parent's end, also after kill -9.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+RESTART_SECONDS = 0.5
+_log = logging.getLogger("tollhouse.child")
+
+
+class ChildProcess:
+    """`module` is run by the same interpreter with `arguments`. Its stderr is ours."""
+
+    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._child: asyncio.subprocess.Process | None = None
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    async def run(self) -> None:
+        """Keeps the child running until cancelled, then ends it: first by closing its input, after 10 s by force."""
+        try:
+            while True:
+                self._child = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+                )
+                self.starts += 1
+                code = await self._child.wait()
+                _log.error("the views process ended with %s; starting it again", code)
+                await asyncio.sleep(RESTART_SECONDS)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        child = self._child
+        if child is None or child.returncode is not None:
+            return
+        if child.stdin is not None:
+            child.stdin.close()
+        try:
+            async with asyncio.timeout(10):
+                await child.wait()
+        except TimeoutError:
+            _log.error("the views process did not end; killing it")
+            child.kill()
+            await child.wait()
+
+
+def end_with_parent() -> None:
+    """In the child: ignores the terminal's and the group's signals, and ends by SIGTERM to itself when the parent is gone."""
+    import threading
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            continue
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,14 @@
+"""Fresh ids: UUIDv7 in base32. Unique, sortable by time, not secret."""
+
+import random
+import time
+
+from domain.ids import made_id, uuid7
+
+_bits = random.SystemRandom().getrandbits
+_random = random.Random(_bits(256)).getrandbits  # seeded by the system: an id must be unique, not unguessable
+
+
+def new_id(prefix: str) -> str:
+    """``<prefix>_`` and a new UUIDv7."""
+    return made_id(prefix, uuid7(time.time_ns() // 1_000_000, _random(74)))
