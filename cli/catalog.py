@@ -11,7 +11,7 @@ from cli.paths import segment
 from cli.session import Effect, Session, command, noun
 from domain.errors import invalid
 
-BACKEND_COLUMNS = ("id", "url", "protocol", "status", "timeout_seconds", "weight", "version")
+BACKEND_COLUMNS = ("id", "url", "protocol", "state", "timeout_seconds", "weight", "version")
 MODEL_COLUMNS = ("id", "routes", "max_output_tokens", "context_tokens", "version")
 PRICE_COLUMNS = (
     "id",

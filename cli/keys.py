@@ -9,8 +9,8 @@ from cli.output import note
 from cli.paths import org_path, segment
 from cli.session import Effect, Session, command, noun
 
-KEY_COLUMNS = ("id", "name", "project", "user", "redacted", "models", "limits", "expires_at", "status")
-ADMIN_KEY_COLUMNS = ("id", "name", "role", "org", "redacted", "status")
+KEY_COLUMNS = ("id", "name", "project", "user", "redacted", "models", "limits", "expires_at", "revoked")
+ADMIN_KEY_COLUMNS = ("id", "name", "role", "org", "redacted", "revoked")
 
 Models = Annotated[
     list[str] | None, typer.Option("--model", help="A model it may use; repeatable.", show_default=False)

@@ -130,7 +130,7 @@ def _projects(app: typer.Typer) -> None:
 
 
 def _users(app: typer.Typer) -> None:
-    role_option = typer.Option("--role", help="org-admin, org-billing or org-viewer.", show_default=False)
+    role_option = typer.Option("--role", help="What the person may do: ROLES.")
 
     def path(session: Session, org: str | None, user: str) -> str:
         return f"{org_path(session.org(org))}/users/{segment(user)}"

@@ -1,5 +1,6 @@
 """``tollhouse usage``, ``cost``, ``request``, ``audit`` and ``events``: what happened."""
 
+import sys
 from itertools import islice
 from typing import Annotated, Any
 
@@ -174,13 +175,13 @@ def _events(app: typer.Typer) -> None:
 
     @command(app, "tail")
     def tail(session: Session, org: OrgOption = None, after: Annotated[str | None, after_option] = None) -> None:
-        """Print the events of an organization as they come, until interrupted; NDJSON unless -o csv or -o table."""
-        form = Format.ndjson if session.form is Format.json else session.form
+        """Print the events of an organization as they come, until interrupted: short lines, or NDJSON with any other -o."""
         for event in session.client.events(f"{read_path(session.org(org))}/events", {"after": after}):
-            if form is Format.table:
+            if session.form is Format.table:
                 print(*(event.get(name) or "-" for name in EVENT_COLUMNS), sep="  ", flush=True)
             else:
-                emit_list([event], form)
+                emit_list([event], Format.ndjson)
+                sys.stdout.flush()
 
     @command(app, "show")
     def show(session: Session, event: str) -> None:

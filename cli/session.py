@@ -77,7 +77,9 @@ class Session:
         if self.dry_run:
             emit_list(answer.doc["events"], self.form, ("type", "stream", "data"))
             return answer.doc
-        if answer.doc is not None:
+        if answer.doc is None:
+            note("done")
+        else:
             emit(answer.doc, self.form)
         for line in then:
             self.suggest(line.replace("{id}", str((answer.doc or {}).get("id", ""))))

@@ -7,6 +7,7 @@ was seen is charged.
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from projections.keyring import Keyring
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger("tollhouse.router")
 
 DEFAULT_MAX_BODY = 32 * 1024 * 1024
 
@@ -79,6 +82,12 @@ class Router:
         except TollhouseError as error:
             code = error.code
             await self._refuse(exchange, error)
+        except Exception:
+            _log.exception("request %s", exchange.id)
+            code = "internal_error"
+            if exchange.started:
+                raise  # the server cuts the connection: a torn answer must not look whole
+            await self._refuse(exchange, TollhouseError("an error of ours; it is in the log", code=code))
         self.observe(endpoint, exchange.status, code)
 
     # -- chat

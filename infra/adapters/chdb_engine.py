@@ -20,6 +20,8 @@ DATABASE = "tollhouse"
 
 SETTINGS = {"date_time_input_format": "best_effort", "date_time_output_format": "iso", "session_timezone": "UTC"}
 
+_INSERT = {"optimize_on_insert": 0, "input_format_parallel_parsing": 0}  # merging comes later; one block, in order
+
 T = TypeVar("T")
 
 Connect = Callable[[str | None], Client]
@@ -77,7 +79,7 @@ class Analytics:
         if rows:
             columns = rows[0].__struct_fields__
             with self._client() as client:
-                client.raw_insert(table, columns, _lines(rows), fmt="JSONCompactEachRow")
+                client.raw_insert(table, columns, _lines(rows), _INSERT, fmt="JSONCompactEachRow")
 
     def query(self, shape: type[T], sql: str, params: Mapping[str, Any] | None = None) -> list[T]:
         """The rows of a query, each an object of `shape` (an `array_like` struct, fields in the order selected)."""

@@ -8,6 +8,7 @@ request as `sent`, because the backend may have seen it.
 import asyncio
 import ssl
 from collections import deque
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -138,8 +139,7 @@ class _Connection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:  # bytes nobody asked for: this connection cannot be trusted
