@@ -37,6 +37,7 @@ def connect_if_running(settings: Settings) -> ApiClient | None:
     try:
         client.get("/healthz")
     except Unavailable as error:
+        client.close()
         if settings.url is None and error.code == "unreachable":
             return None
         raise

@@ -2,9 +2,12 @@
 
 import logging
 
+import uvloop
+
 from api.hello import Hello, Options
-from cli.http_server import run
-from domain.errors import invalid
+from cli import log_lines
+from cli.http_server import serve_app
+from domain.errors import TollhouseError, invalid
 
 _CUT = "ASGI callable returned without completing response."
 
@@ -21,9 +24,13 @@ def serve_hello(address: tuple[str, int], options: Options) -> None:
         app = Hello(options)
     except OSError as error:
         raise invalid("--journal", f"must be a file that can be written: {error.strerror}: {options.journal}") from None
+    log_lines.configure()
     # An answer that Hello drops ends exactly so; it is no fault of the server.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != _CUT)
     try:
-        run(app, address)
+        uvloop.run(serve_app(app, address, lambda url: print(f"ready {url}", flush=True)))
+    except OSError as error:
+        host, port = address
+        raise TollhouseError(f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use") from None
     finally:
         app.journal.close()

@@ -1,61 +1,79 @@
-"""Serves one ASGI application over HTTP until SIGTERM or SIGINT, then drains."""
+"""Runs an ASGI application until a signal: uvicorn with httptools, the ready line, and a drain at the end."""
 
+import asyncio
 import signal
 import socket
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
-from domain.errors import TollhouseError
+DRAIN_SECONDS = 30
 
-BACKLOG = 4096
-DRAIN_SECONDS = 10
+
+async def serve_app(
+    app: Any,
+    address: tuple[str, int] | str,
+    ready: Callable[[str], None],
+    failed: "asyncio.Future[None] | None" = None,
+) -> None:
+    """Serves on HOST, PORT (or a unix socket's path) until SIGTERM or SIGINT, then finishes what is under way.
+
+    `ready` gets the base URL once requests are accepted. Raises what `failed` holds if that ends the process.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=8192,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    if isinstance(address, str):
+        config.uds = address
+        listener, url = None, f"unix:{address}"
+    else:
+        listener = socket.create_server(address, backlog=8192, reuse_port=False)
+        host, port = listener.getsockname()[:2]
+        url = f"http://{host}:{port}"
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener] if listener else None))
+    try:
+        await server.until_started(serving)
+        ready(url)
+        await asyncio.wait({serving, failed} if failed else {serving}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        if failed is not None and failed.done():
+            failed.result()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 class _Server(uvicorn.Server):
-    """Prints the one line that says that requests are accepted."""
+    """uvicorn without its own signal handlers: the loop has ours."""
 
-    url = ""
+    def stop(self) -> None:
+        self.should_exit = True
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            print(f"ready {self.url}", flush=True)
+    async def until_started(self, serving: "asyncio.Future[None]") -> None:
+        while not self.started:
+            if serving.done():
+                serving.result()
+                raise RuntimeError("the server ended before it began")
+            await asyncio.sleep(0.005)
 
+    def capture_signals(self) -> Any:
+        import contextlib
 
-def run(app: Any, address: tuple[str, int]) -> None:
-    """Serves `app` at host and port (0: any free one); returns after a drained stop. Raises `TollhouseError` if the address
-    cannot be had. Prints ``ready http://HOST:PORT`` on stdout once it accepts requests."""
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise TollhouseError(f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use") from None
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            loop="uvloop",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-    )
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    server.url = f"http://{shown}:{listener.getsockname()[1]}"
-    # uvicorn raises the signal again when it has drained; a stop that was asked for is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server.run([listener])
-    if not server.started:
-        sys.exit(1)
+        return contextlib.nullcontext()

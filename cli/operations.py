@@ -50,9 +50,8 @@ def _replay(app: typer.Typer) -> None:
     @command(app, "status")
     def status(session: Session) -> None:
         """List the projections and how far they are."""
-        if client := _running(session):
+        if _running(session):
             session.list("/admin/v1/projections", PROJECTION_COLUMNS)
-            client.close()
             return
         from cli import offline
 
@@ -75,13 +74,16 @@ def _replay(app: typer.Typer) -> None:
 
     @command(app, "verify")
     def verify(
-        session: Session, name: Annotated[str | None, typer.Argument(help="All of them without it.", show_default=False)] = None
+        session: Session,
+        name: Annotated[str | None, typer.Argument(help="All of them without it.", show_default=False)] = None,
     ) -> None:
         """Rebuild aside and compare hashes; exit 6 if any differs."""
         rows = []
         client = _running(session)
         if client is not None:
-            names = [name] if name else [p["name"] for page in client.pages("/admin/v1/projections") for p in page["data"]]
+            names = (
+                [name] if name else [p["name"] for page in client.pages("/admin/v1/projections") for p in page["data"]]
+            )
             for each in names:
                 with progress(f"verify {each}") as update:
                     started = client.send("POST", f"/admin/v1/projections/{segment(each)}/verify").doc
@@ -106,7 +108,8 @@ def _parked(app: typer.Typer) -> None:
             return [row for page in client.pages("/admin/v1/parked") for row in page["data"]]
         from cli import offline
 
-        return offline.parked(session.settings)
+        found: list[dict[str, Any]] = offline.parked(session.settings)
+        return found
 
     @command(app, "list")
     def list_(session: Session) -> None:
@@ -151,7 +154,8 @@ def _reconcile(root: typer.Typer) -> None:
     def reconcile(
         session: Session,
         file: Annotated[
-            Path, typer.Option("--file", help="NDJSON: request_id, prompt_tokens, completion_tokens.", show_default=False)
+            Path,
+            typer.Option("--file", help="NDJSON: request_id, prompt_tokens, completion_tokens.", show_default=False),
         ],
         backend: Annotated[
             str | None, typer.Option("--backend", help="Whose record it is; of all without it.", show_default=False)

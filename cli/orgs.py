@@ -130,13 +130,15 @@ def _projects(app: typer.Typer) -> None:
 
 
 def _users(app: typer.Typer) -> None:
-    role_option = typer.Option("--role", help="What the person may do: ROLES.")
+    role_option = typer.Option("--role", help="member, org-viewer, org-billing or org-admin.")
 
     def path(session: Session, org: str | None, user: str) -> str:
         return f"{org_path(session.org(org))}/users/{segment(user)}"
 
     @command(app, "invite", Effect.CHANGES)
-    def invite(session: Session, email: str, role: Annotated[str, role_option], org: OrgOption = None) -> None:
+    def invite(
+        session: Session, email: str, role: Annotated[str, role_option] = "member", org: OrgOption = None
+    ) -> None:
         """Invite a person by mail address."""
         owner = session.org(org)
         then = [f"tollhouse user accept {{id}} --org {owner}"]

@@ -54,6 +54,11 @@ class Session:
 
         return connect(self.settings)
 
+    def close(self) -> None:
+        """Ends the connection, if there is one."""
+        if "client" in self.__dict__:
+            self.client.close()
+
     def org(self, chosen: str | None) -> str:
         """The organization of ``--org``, else of the profile. Raises `Invalid` if neither names one."""
         name = chosen or self.settings.org
@@ -154,7 +159,11 @@ def command(app: typer.Typer, name: str, effect: Effect = Effect.READS) -> Calla
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + common
 
         def run(**values: Any) -> None:
-            function(Session({parameter.name: values.pop(parameter.name) for parameter in common}), **values)
+            session = Session({parameter.name: values.pop(parameter.name) for parameter in common})
+            try:
+                function(session, **values)
+            finally:
+                session.close()
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

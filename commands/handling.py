@@ -19,7 +19,7 @@ from commands.ports import Answer, Clock, Journal, LedgerEntry, Secrets
 from domain.envelope import Envelope, decode
 from domain.errors import Conflict, VersionConflict
 from domain.ids import made_id, uuid7
-from domain.registry import decide_stream, decode_event, evolve_stream
+from domain.registry import SCHEMAS, decide_stream, decode_event, evolve_stream
 
 RACES = 20
 """Times a command is decided again after somebody else was first."""
@@ -109,6 +109,7 @@ class Changes:
         return Envelope(
             id=self.new_id("evt"),
             type=type(event).__name__,
+            schema=SCHEMAS[type(event).__name__],
             org=org,
             stream=stream,
             version=version,

@@ -224,3 +224,8 @@ class Engine:
         """Nothing is fed meanwhile; gives the sink in use."""
         with self._lock:
             yield self._sink
+
+    @property
+    def sink(self) -> Sink:
+        """The version being fed."""
+        return self._sink

@@ -42,6 +42,9 @@ class LogReader(Protocol):
     def wait(self, seen: Sequence[int], timeout: float) -> bool:
         """Returns True once some partition's end is past `seen`, False when `timeout` seconds went by without that."""
 
+    def close(self) -> None:
+        """Gives up what it holds open."""
+
 
 Vector = Mapping[int, int]
 """A watermark: per partition the next offset, everything below it is in the view."""

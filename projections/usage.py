@@ -155,7 +155,12 @@ def _row(event: Event, epoch: int) -> RequestRow:
             row = _denied(event, fact)
         case RequestFailed() as fact:
             row = _attempt(event, fact, 3, "failed")
-            row.code, row.status, row.backend, row.latency_ms = fact.reason, fact.status, fact.backend or "", fact.latency_ms
+            row.code, row.status, row.backend, row.latency_ms = (
+                fact.reason,
+                fact.status,
+                fact.backend or "",
+                fact.latency_ms,
+            )
         case RequestUnconfirmed() as fact:
             row = _attempt(event, fact, 2, "unconfirmed")
             row.cost, row.estimated = fact.hold, True

@@ -75,7 +75,9 @@ def _attempt(fact: Any) -> str:
 class Traffic:
     """Writes the facts of one request after the other into a log, with everything that may happen to them."""
 
-    def __init__(self, seed: int = 0, orgs: Sequence[str] = ORGS, step: timedelta = timedelta(milliseconds=150)) -> None:
+    def __init__(
+        self, seed: int = 0, orgs: Sequence[str] = ORGS, step: timedelta = timedelta(milliseconds=150)
+    ) -> None:
         self.random = random.Random(seed)
         self.log = MemoryLog()
         self.facts: list[tuple[int, int, Fact]] = []

@@ -107,4 +107,4 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise Unavailable(f"analytics: {str(error):.500}", code="analytics_unavailable") from error
+        raise Unavailable(f"analytics: {error!s:.500}", code="analytics_unavailable") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Condition
 from typing import Literal
 
 from eventsourcing.persistence import PersistenceError, StoredEvent
@@ -31,16 +32,19 @@ class SQLiteJournal:
         self, path: Path, secret: bytes, clock: Clock, synchronous: Literal["full", "normal"] = "full"
     ) -> None:
         self._clock = clock
+        self._calls = Condition()
+        self._running = 0
+        self._closed = False
         self._sealing = Sealing(secret, "answers")
         self._datastore = open_datastore(str(path), synchronous.upper())
         self._recorder = LedgerRecorder(self._datastore)
-        with _unavailable():
+        with self._using():
             self._recorder.create_table()
         self.erase_secrets()
 
     def load(self, stream: str) -> Sequence[bytes]:
         """See `Journal.load`."""
-        with _unavailable():
+        with self._using():
             return [event.state for event in self._recorder.select_events(stream)]
 
     def append(
@@ -49,12 +53,12 @@ class SQLiteJournal:
         """See `Journal.append`."""
         stored = [StoredEvent(event.stream, event.version, event.type, encode(event)) for event in events]
         row = None if ledger is None else self._row(*ledger)
-        with _unavailable():
+        with self._using():
             return self._recorder.commit(stored, expected, row)
 
     def answered(self, actor: str, key: str) -> LedgerEntry | None:
         """See `Journal.answered`."""
-        with _unavailable():
+        with self._using():
             row = self._recorder.command(actor, key)
         if row is None:
             return None
@@ -68,21 +72,41 @@ class SQLiteJournal:
 
     def after(self, position: int, limit: int) -> Sequence[Stored]:
         """See `Feed.after`."""
-        with _unavailable():
+        with self._using():
             found = self._recorder.select_notifications(position, limit, inclusive_of_start=False)
         return [Stored(event.id, event.state) for event in found]
 
     def erase_secrets(self) -> None:
         """Erases the sealed answers that are `KEPT` old. To be called now and then: nothing older is ever answered."""
-        with _unavailable():
+        with self._using():
             self._recorder.erase_sealed(self._forgotten())
 
     def _forgotten(self) -> int:
         return int((self._clock() - KEPT).timestamp())
 
     def close(self) -> None:
-        """Closes the file. Nothing may be called afterwards."""
+        """Closes the file once the calls under way have ended. Later calls raise `Unavailable`."""
+        with self._calls:
+            self._closed = True
+            self._calls.wait_for(lambda: self._running == 0)
         self._datastore.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Keeps the file open meanwhile: closing it under a running statement would crash the process. A failing database
+        answers as `Unavailable`; nothing of the transaction was kept."""
+        with self._calls:
+            if self._closed:
+                raise Unavailable("the journal is closed", code="journal_unavailable")
+            self._running += 1
+        try:
+            yield
+        except (PersistenceError, sqlite3.Error) as error:
+            raise Unavailable(f"the journal cannot be used: {error}", code="journal_unavailable") from error
+        finally:
+            with self._calls:
+                self._running -= 1
+                self._calls.notify_all()
 
     def _row(self, actor: str, key: str, entry: LedgerEntry) -> CommandRow:
         answer = entry.answer
@@ -107,12 +131,3 @@ class SQLiteJournal:
 
 def _context(row: CommandRow) -> str:
     return f"{row.actor} {row.key} {row.fingerprint}"
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """A failing database answers as `Unavailable`; nothing of the transaction was kept."""
-    try:
-        yield
-    except (PersistenceError, sqlite3.Error) as error:
-        raise Unavailable(f"the journal cannot be used: {error}", code="journal_unavailable") from error

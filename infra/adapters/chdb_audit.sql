@@ -1,0 +1,22 @@
+CREATE TABLE IF NOT EXISTS audit_entries_{v} (
+    partition UInt8,
+    offset UInt64,
+    number UInt64,
+    position UInt64,
+    id String,
+    org String,
+    stream String,
+    kind LowCardinality(String),
+    resource String,
+    version UInt64,
+    type LowCardinality(String),
+    time DateTime64(6, 'UTC'),
+    actor String,
+    command_id String,
+    correlation_id String,
+    before String,
+    after String,
+    body String,
+    previous String,
+    hash String
+) ENGINE = ReplacingMergeTree ORDER BY (partition, offset)
