@@ -53,6 +53,9 @@ class MemoryLog:
     def wait(self, seen: Sequence[int], timeout: float) -> bool:
         return any(end > known for end, known in zip(self.ends(), seen, strict=True))
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def all(self) -> list[Record]:
         """Every record, partition by partition."""
         return [record for kept in self.records for record in kept]

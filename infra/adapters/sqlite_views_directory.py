@@ -41,7 +41,7 @@ class DirectoryView:
     def _take_in(self, db: sqlite3.Connection, version: int, events: Sequence[Event]) -> None:
         streams = {event.envelope.stream for event in events}
         found = db.execute(
-            f"SELECT {_COLUMNS} FROM json_each(?) CROSS JOIN directory_entries_{version} ON stream = value",
+            f"SELECT {_COLUMNS} FROM directory_entries_{version} WHERE stream IN (SELECT value FROM json_each(?))",
             (quoted(streams),),
         )
         before = {entry.stream: entry for entry in map(_entry, found)}

@@ -11,7 +11,7 @@ import pytest
 
 from commands.ports import Answer, Journal, LedgerEntry
 from domain.envelope import Envelope, decode, encode
-from domain.errors import Conflict, VersionConflict
+from domain.errors import Conflict, Unavailable, VersionConflict
 from infra.adapters.sqlite_journal import SQLiteJournal
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -190,6 +190,19 @@ class TestSQLiteJournal(JournalContract):
         """The port's shape, as the type checker sees it."""
         port: Journal = journal
         assert port.load("acme/org/acme") == []
+
+    async def test_a_closed_journal_refuses_and_closing_waits(self, journal: SQLiteJournal) -> None:
+        """Readers in other threads end or are refused; none finds the file closed under it."""
+
+        def read() -> None:
+            with pytest.raises(Unavailable):
+                while True:
+                    journal.after(0, 10)
+
+        readers = asyncio.gather(*(asyncio.to_thread(read) for _ in range(4)))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(journal.close)
+        await readers
 
     def test_another_secret_opens_nothing(self, journal: SQLiteJournal) -> None:
         """A folder whose secret was lost says so instead of answering garbage."""

@@ -1,0 +1,91 @@
+"""The analytics views in chDB against the contract of sinks."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from domain.errors import Unavailable
+from infra.adapters.chdb_audit import AuditView
+from infra.adapters.chdb_engine import Analytics, in_process
+from infra.adapters.chdb_sink import AnalyticsSink, AnalyticsStore, AnalyticsView
+from infra.adapters.chdb_usage import UsageView
+from infra.adapters.sqlite_views import Catalog, ViewsFile
+from projections.ports import Batch, Sink, Store
+from tests.contract.sink_contract import SinkContract
+from tests.controlgen import ControlTraffic
+from tests.factgen import MemoryLog, Traffic
+
+
+@pytest.fixture(scope="module")
+def engine_in_process() -> Iterator[Analytics]:
+    """One engine for the suite: a process has one."""
+    with TemporaryDirectory() as folder:
+        analytics = in_process(Path(folder) / "analytics")
+        yield analytics
+        analytics.close()
+
+
+class AnalyticsSinkContract(SinkContract):
+    """chDB, with a catalog of its own for every test."""
+
+    view: type[AnalyticsView]
+
+    @pytest.fixture(autouse=True)
+    def _analytics(self, engine_in_process: Analytics) -> None:
+        self.analytics = engine_in_process
+
+    @abstractmethod
+    def damage(self, version: int) -> str:
+        """SQL that changes a value."""
+
+    @contextmanager
+    def fresh(self) -> Iterator[Store]:
+        with TemporaryDirectory() as folder:
+            file = ViewsFile(Path(folder) / "views.db")
+            yield AnalyticsStore(self.analytics, Catalog(file), self.view)
+            file.close()
+
+    def corrupt(self, store: Store) -> None:
+        self.analytics.command(f"{self.damage(store.live())} SETTINGS mutations_sync = 2")
+
+    def accident(self, sink: Sink, batch: Batch) -> None:
+        insert = Analytics.insert
+
+        def failing(analytics: Analytics, table: str, rows: list[Any]) -> None:
+            if "_marks_" in table:
+                raise Unavailable("killed")
+            insert(analytics, table, rows)
+
+        assert isinstance(sink, AnalyticsSink)
+        with patch.object(Analytics, "insert", failing):
+            sink.apply(batch)
+
+
+class TestUsage(AnalyticsSinkContract):
+    """Usage in chDB."""
+
+    view = UsageView
+
+    def log(self) -> MemoryLog:
+        return Traffic(seed=7).run(120).log
+
+    def damage(self, version: int) -> str:
+        return f"ALTER TABLE usage_requests_{version} UPDATE cost = cost + 1 WHERE outcome = 'completed' AND org = 'acme'"
+
+
+class TestAudit(AnalyticsSinkContract):
+    """Audit in chDB."""
+
+    view = AuditView
+
+    def log(self) -> MemoryLog:
+        return ControlTraffic(seed=7).run(80).log
+
+    def damage(self, version: int) -> str:
+        return f"ALTER TABLE audit_entries_{version} UPDATE actor = 'nobody' WHERE number = 3"
