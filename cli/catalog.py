@@ -161,12 +161,12 @@ def _prices(app: typer.Typer) -> None:
     def set_(
         session: Session,
         model: str,
-        input_usd: Annotated[str, dollars("--input", "Dollars per million input tokens.")],
-        output_usd: Annotated[str, dollars("--output", "Dollars per million output tokens.")],
-        cached_input_usd: Annotated[str | None, dollars("--cached-input", "Of input read from a cache.")] = None,
-        cache_write_usd: Annotated[str | None, dollars("--cache-write", "Of input written to a cache.")] = None,
-        reasoning_usd: Annotated[str | None, dollars("--reasoning", "Of reasoning tokens.")] = None,
-        per_request_usd: Annotated[str | None, dollars("--per-request", "Dollars per request.")] = None,
+        input_usd: Annotated[str, dollars("--input-usd", "Dollars per million input tokens.")],
+        output_usd: Annotated[str, dollars("--output-usd", "Dollars per million output tokens.")],
+        cached_input_usd: Annotated[str | None, dollars("--cached-input-usd", "Of input read from a cache.")] = None,
+        cache_write_usd: Annotated[str | None, dollars("--cache-write-usd", "Of input written to a cache.")] = None,
+        reasoning_usd: Annotated[str | None, dollars("--reasoning-usd", "Of reasoning tokens.")] = None,
+        per_request_usd: Annotated[str | None, dollars("--per-request-usd", "Dollars per request.")] = None,
         effective_from: Annotated[str | None, dollars("--effective-from", "RFC 3339; now without it.")] = None,
     ) -> None:
         """List a price from now on, or from a later moment."""

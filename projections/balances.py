@@ -30,13 +30,15 @@ NAME = "balances"
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch changed in one partition. `orgs` of changed attempts; `admissions` of those open and new; `epochs` as
-    (offset, epoch) of every opening; `newest` accounted time of an admission."""
+    """What a batch changed in one partition: `attempts` with their organizations, of which `admissions` are new and were
+    open at first; `forgotten` ones are to be deleted before that; `epochs` as (offset, epoch) of every opening; `newest`
+    accounted time of an admission."""
 
     books: Books
     newest: datetime | None
     attempts: dict[str, str] = field(default_factory=dict)
     admissions: dict[str, tuple[RequestAdmitted, bytes]] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
     once: set[str] = field(default_factory=set)
     epochs: list[tuple[int, int]] = field(default_factory=list)
 
@@ -123,6 +125,8 @@ def _forget(changes: Changes, attempt: str) -> Attempt | None:
     if known is None or known.state not in ENDED or not _before(known.accounted_at, horizon(changes.newest)):
         return known
     del changes.books.attempts[attempt]
+    changes.attempts.pop(attempt, None)
+    changes.forgotten.add(attempt)
     return None
 
 

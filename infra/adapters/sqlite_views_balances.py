@@ -156,6 +156,8 @@ def _write(db: sqlite3.Connection, version: int, partition: int, changes: Change
             whole.append((id, partition, org, now.state.value, at, now.hold, deadline, pairs, body))
         else:
             marked.append((id,))
+    forgotten = [(id,) for id in changes.forgotten]
+    db.executemany(f"DELETE FROM balances_attempts_{version} WHERE attempt = ?", forgotten)
     db.executemany(f"INSERT OR REPLACE INTO balances_attempts_{version} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", whole)
     db.executemany(f"UPDATE balances_attempts_{version} SET state = '{State.UNCONFIRMED}' WHERE attempt = ?", marked)
     db.executemany(

@@ -36,7 +36,11 @@ class SqliteBalances:
             _attempts(db, version, partition, newest, books)
             _buckets(db, version, partition, newest, books)
             _once(db, version, partition, newest, books)
-            return PartitionBalances(mark.offset, books)
+            admissions = db.execute(
+                f"SELECT attempt, body FROM balances_attempts_{version} WHERE partition = ? AND state = 'open'",
+                (partition,),
+            )
+            return PartitionBalances(mark.offset, books, dict(admissions.fetchall()))
 
     def overdue(self, now: datetime) -> Sequence[Overdue]:
         """See `Balances`."""

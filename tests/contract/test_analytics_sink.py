@@ -76,7 +76,9 @@ class TestUsage(AnalyticsSinkContract):
         return Traffic(seed=7).run(120).log
 
     def damage(self, version: int) -> str:
-        return f"ALTER TABLE usage_requests_{version} UPDATE cost = cost + 1 WHERE outcome = 'completed' AND org = 'acme'"
+        return (
+            f"ALTER TABLE usage_requests_{version} UPDATE cost = cost + 1 WHERE outcome = 'completed' AND org = 'acme'"
+        )
 
 
 class TestAudit(AnalyticsSinkContract):

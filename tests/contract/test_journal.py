@@ -194,10 +194,13 @@ class TestSQLiteJournal(JournalContract):
     async def test_a_closed_journal_refuses_and_closing_waits(self, journal: SQLiteJournal) -> None:
         """Readers in other threads end or are refused; none finds the file closed under it."""
 
+        def read_for_ever() -> None:
+            while True:
+                journal.after(0, 10)
+
         def read() -> None:
             with pytest.raises(Unavailable):
-                while True:
-                    journal.after(0, 10)
+                read_for_ever()
 
         readers = asyncio.gather(*(asyncio.to_thread(read) for _ in range(4)))
         await asyncio.sleep(0)

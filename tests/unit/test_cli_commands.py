@@ -102,7 +102,7 @@ from tests.unit.conftest import Cli
             },
         ),
         (
-            "price set m --input 2.5 --output 10 --per-request 0.001",
+            "price set m --input-usd 2.5 --output-usd 10 --per-request-usd 0.001",
             "PUT",
             "/admin/v1/prices/m",
             {"input_usd": "2.5", "output_usd": "10", "per_request_usd": "0.001"},

@@ -1,0 +1,81 @@
+"""The composition root of the views: every projection of a data folder with its store, engine and feed.
+
+`open_views` is used by the views process of a running server, and by the command line on a stopped folder.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cli.wiring import utc_now
+from infra.adapters.chdb_audit import AuditView
+from infra.adapters.chdb_engine import Analytics, in_process
+from infra.adapters.chdb_sink import AnalyticsStore
+from infra.adapters.chdb_usage import UsageView
+from infra.adapters.data_folder import DataFolder, FolderLock
+from infra.adapters.sqlite_log import SqliteLogReader
+from infra.adapters.sqlite_views import Catalog, SqliteStore, ViewsFile
+from infra.adapters.sqlite_views_balances import BalancesView
+from infra.adapters.sqlite_views_directory import DirectoryView
+from infra.adapters.sqlite_views_parking import SqliteParking
+from projections.engine import Engine, Policy
+from projections.ports import Store
+from projections.rebuild import Projection, Rebuilder
+from streams.local_runner import Feed, LocalRunner
+
+LOCK_SECONDS = 20.0
+"""A views process that lost its parent may still be ending when the next one starts."""
+
+ANALYTICS_LINGER = 0.1
+"""Seconds between small batches for the analytics engine, which prefers few large blocks."""
+
+
+@dataclass(slots=True)
+class Views:
+    """All projections of a folder."""
+
+    file: ViewsFile
+    analytics: Analytics
+    catalog: Catalog
+    parking: SqliteParking
+    engines: dict[str, Engine]
+    rebuilder: Rebuilder
+    runner: LocalRunner
+
+
+@contextmanager
+def open_views(folder: DataFolder) -> Iterator[Views]:
+    """Opens them; `runner` is to be started by the caller. Raises `Conflict` if another process keeps having them."""
+    lock = FolderLock(folder, "views.lock")
+    lock.take(LOCK_SECONDS)
+    file = ViewsFile(folder.views)
+    analytics = in_process(folder.analytics)
+    try:
+        yield _assemble(folder, file, analytics)
+    finally:
+        analytics.close()
+        file.close()
+        lock.release()
+
+
+def _assemble(folder: DataFolder, file: ViewsFile, analytics: Analytics) -> Views:
+    catalog, parking = Catalog(file), SqliteParking(file)
+    stores: list[tuple[Store, Policy, float]] = [
+        (SqliteStore(catalog, DirectoryView()), Policy.PARK_ORG, 0.0),
+        (SqliteStore(catalog, BalancesView()), Policy.PARK_ORG, 0.0),
+        (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE, ANALYTICS_LINGER),
+        (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE, 0.0),
+    ]
+    engines, feeds, projections = {}, [], {}
+    for store, policy, linger in stores:
+        engine = Engine(store.name, store.topic, store.open(store.live()), parking, policy, utc_now)
+        engines[store.name] = engine
+        feeds.append(Feed(engine, SqliteLogReader(folder.log, store.topic), utc_now, linger))
+
+        def reader(topic: str = store.topic) -> SqliteLogReader:
+            return SqliteLogReader(folder.log, topic)
+
+        projections[store.name] = Projection(store, engine, reader)
+    return Views(
+        file, analytics, catalog, parking, engines, Rebuilder(projections, parking, utc_now), LocalRunner(feeds)
+    )
