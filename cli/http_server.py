@@ -29,6 +29,7 @@ async def serve_app(
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         backlog=8192,

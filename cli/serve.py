@@ -63,7 +63,9 @@ def site(core: Embedded, metrics: Metrics) -> Site:
         directory=KeyringDirectory(core.keyring),
         secrets=core.secrets,
         balances=lambda: core.balances,
+        reconciliation=core.reconciliation,
         clock=utc_now,
+        max_body=core.settings.max_body,
     )
     mounts: dict[str, App] = {"/v1/": core.router(metrics), "/admin/v1": create_app(deps)}
     for prefix in (*READ_SIDE, *READ_SIDE_OF_ADMIN):

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tollhouse")
 _KEEPER_SECONDS = 1.0
+_ERASE_SECONDS = 3600.0
 
 
 def utc_now() -> datetime:
@@ -146,6 +147,7 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
             ("keyring", core.follower.run),
             ("settler", settler.run),
             ("keeper", lambda: _every(_KEEPER_SECONDS, keeper.tick)),
+            ("ledger", lambda: _every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
         ):
             tasks.append(asyncio.create_task(_kept_running(name, work, core.failed)))
         await _first_admin(core)

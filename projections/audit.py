@@ -95,6 +95,33 @@ def link(previous: str, body: bytes) -> str:
     return hashlib.sha256(bytes.fromhex(previous) + body).hexdigest()
 
 
+class Link(Struct, frozen=True, array_like=True):
+    """What verifying needs of an entry."""
+
+    number: int
+    body: str
+    previous: str
+    hash: str
+
+
+class ChainCheck(Struct, frozen=True, kw_only=True):
+    """`entries` that hold, and the number of the first that does not (None: all hold). `head` is the last good hash."""
+
+    entries: int
+    broken_at: int | None
+    head: str
+
+
+def verify(links: Iterable[Link]) -> ChainCheck:
+    """Recomputes the chain over all entries, given in order."""
+    good, head = 0, GENESIS
+    for found in links:
+        if found.number != good + 1 or found.previous != head or found.hash != link(head, found.body.encode()):
+            return ChainCheck(entries=good, broken_at=good + 1, head=head)
+        good, head = good + 1, found.hash
+    return ChainCheck(entries=good, broken_at=None, head=head)
+
+
 def shown(state: str) -> Any:
     """The JSON of `before` or `after` as people may see it, None for nothing."""
     return None if not state else _without_secrets(msgspec.json.decode(state))

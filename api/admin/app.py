@@ -11,6 +11,7 @@ from api.admin import (
     orgs,
     prices,
     projects,
+    reconcile,
     users,
     write_offs,
 )
@@ -22,7 +23,7 @@ from domain.ids import made_id, uuid7
 OPENAPI = "/admin/v1/openapi.json"
 DOCS = "/admin/v1/docs"
 
-_ROUTERS = (orgs, projects, users, keys, admin_keys, budgets, backends, models, prices, write_offs)
+_ROUTERS = (orgs, projects, users, keys, admin_keys, budgets, backends, models, prices, write_offs, reconcile)
 
 
 def create_app(deps: AdminDeps) -> FastAPI:

@@ -18,6 +18,7 @@ from api.admin.entrance import ADMIN_ENTRY, BODY, REQUEST_ID
 from commands import handling
 from commands.handling import Changes, Commands, Reply
 from commands.ports import Balances, Clock, Directory, Entry, Secrets
+from commands.reconcile import Reconciliation
 from domain import organization
 from domain.admin_key import AdminKey, AdminRole
 from domain.errors import Forbidden, NotFound, invalid
@@ -43,12 +44,13 @@ Document = Callable[[Entry], BaseModel]
 
 @dataclass(frozen=True, slots=True)
 class AdminDeps:
-    """What the command API stands on. `balances` is asked each time: the view may be switched."""
+    """What the command API stands on. `balances` and `reconciliation` are asked for each time: the view may be switched."""
 
     commands: Commands
     directory: Directory
     secrets: Secrets
     balances: Callable[[], Balances]
+    reconciliation: Callable[[], Reconciliation]
     clock: Clock
     max_body: int = 1024 * 1024
 

@@ -1,17 +1,19 @@
 """The audit view in the analytics engine. Rows are made by `projections.audit`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from infra.adapters.chdb_engine import Analytics
-from projections.audit import GENESIS, NAME, AuditRow, Tail, entry, project
+from infra.adapters.sqlite_views import Catalog
+from projections.audit import GENESIS, NAME, AuditRow, ChainCheck, Link, Tail, entry, project, verify
 from projections.directory import Entry
 from projections.ports import CONTROL, Event, Mark
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text()
+_PAGE = 10_000
 
 
 class _Link(Struct, array_like=True):
@@ -85,3 +87,26 @@ class AuditView:
             {"streams": streams, "end": self._end},
         )
         return {row.stream: entry(row.stream, row.version, row.state.encode()) for row in known}
+
+
+class AuditChain:
+    """Checks the hash chain of the live version. Raises `Unavailable`."""
+
+    def __init__(self, analytics: Analytics, catalog: Catalog) -> None:
+        self._analytics, self._catalog = analytics, catalog
+
+    def verify(self) -> ChainCheck:
+        """Reads every entry and recomputes its hash."""
+        version = self._catalog.live(NAME)
+        return verify(() if version is None else self._links(version))
+
+    def _links(self, version: int) -> Iterator[Link]:
+        after = 0
+        while page := self._analytics.query(
+            Link,
+            f"SELECT number, body, previous, hash FROM audit_entries_{version} FINAL WHERE number > {{after:UInt64}}"
+            f" ORDER BY number LIMIT {_PAGE}",
+            {"after": after},
+        ):
+            yield from page
+            after = page[-1].number

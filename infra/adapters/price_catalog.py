@@ -1,8 +1,9 @@
 """Published prices of known models, from the package genai-prices as it is installed: nothing is fetched.
 
-A price is offered only if it can be charged exactly: one rate per token class. Rates that depend on the size of a request are
-refused, never averaged. `source_date` is the latest date, not after today, that the catalogue gives for the model's rates: when
-they were verified or took effect; without one, the latest such date of the whole catalogue, whose rates all held then.
+A price is offered only if it can be charged exactly: one rate per token class. Rates that depend on the size of a request or
+on the time of day are refused, never averaged. `source_date` is the latest date, not after today, that the catalogue gives for
+the model's rates: when they were verified or took effect; without one, the latest such date of the whole catalogue, whose rates
+all held then.
 """
 
 import re
@@ -12,7 +13,7 @@ from functools import cache
 from importlib.metadata import version
 
 from genai_prices import data_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, Provider, StartDateConstraint
+from genai_prices.types import ModelInfo, ModelPrice, Provider, StartDateConstraint, TimeOfDateConstraint
 from msgspec import Struct
 
 from domain.errors import NotFound, invalid
@@ -46,6 +47,7 @@ def find_price(reference: str, backend_url: str | None, now: datetime) -> Catalo
     Raises `NotFound` for a model the catalogue lacks, `Invalid` for one whose price cannot be charged exactly.
     """
     provider, model = _find(reference, backend_url)
+    _refuse_hours(model, now, reference)
     prices = model.get_prices(now)
     if getattr(prices, "input_mtok", None) is None:
         raise NotFound(f"the catalogue has no price per input token for {reference}")
@@ -72,6 +74,17 @@ def _find(reference: str, backend_url: str | None) -> tuple[Provider, ModelInfo]
         except LookupError:
             continue  # a backend of one's own is no known provider: the name alone may tell
     raise NotFound(f"the catalogue has no model {reference}")
+
+
+def _refuse_hours(model: ModelInfo, now: datetime, reference: str) -> None:
+    """Later entries of the catalogue win over earlier ones: those that depend on the hour count down to the one in force."""
+    if isinstance(model.prices, ModelPrice):
+        return
+    for price in reversed(model.prices):
+        if isinstance(price.constraint, TimeOfDateConstraint):
+            raise invalid("model", f"{reference} has rates that depend on the time of day: set its price by hand")
+        if price.constraint is None or price.constraint.active(now):
+            return
 
 
 def _rate(prices: ModelPrice, key: str, reference: str) -> str | None:

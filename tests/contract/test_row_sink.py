@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -55,6 +56,13 @@ class TestBalances(RowSinkContract):
 
     def damage(self, version: int) -> str:
         return f"UPDATE balances_buckets_{version} SET consumed = consumed + 1 WHERE org = 'acme' AND budget = 'cap'"
+
+
+class TestBalancesOverDays(TestBalances):
+    """Balances in SQLite, of a log so slow that what ended is forgotten while facts about it still come."""
+
+    def log(self) -> MemoryLog:
+        return Traffic(seed=11, step=timedelta(hours=3)).run(120, plain=0.2).log
 
 
 class TestDirectory(RowSinkContract):

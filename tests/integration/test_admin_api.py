@@ -13,7 +13,6 @@ import pytest
 
 from api.admin.app import create_app
 from api.admin.call import AdminDeps
-from commands.catalog import Catalog
 from commands.handling import Changes, Commands, Reply, Request
 from commands.keys import issue_admin_key
 from commands.ports import Overdue, PartitionBalances, Stored
@@ -21,8 +20,11 @@ from commands.relay import Relay
 from domain.envelope import Envelope, decode, encode
 from domain.errors import LogUnavailable
 from domain.facts import RequestAdmitted
+from infra.adapters.keyring_directory import KeyringDirectory
 from infra.adapters.secrets import InstallationSecrets
 from infra.adapters.sqlite_journal import SQLiteJournal
+from projections.keyring import Keyring
+from projections.ports import Record
 
 SECRET = b"s" * 32
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -30,8 +32,9 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 @dataclass
 class Topic:
-    """The control topic in memory; `broken` refuses everything."""
+    """The control topic in memory, read by a keyring as soon as it is written; `broken` refuses everything."""
 
+    keyring: Keyring
     records: list[tuple[int, Stored]] = field(default_factory=list)
     broken: bool = False
 
@@ -44,7 +47,9 @@ class Topic:
         if self.broken:
             raise LogUnavailable("down")
         for event in events:
+            record = Record(0, len(self.records), event.body, event.position, previous)
             self.records.append((previous, event))
+            self.keyring.apply([record])
             previous = event.position
 
 
@@ -125,10 +130,13 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     clock = Clock()
     journal = SQLiteJournal(tmp_path / "journal.db", SECRET, clock, "normal")
-    secrets, topic, books = InstallationSecrets(SECRET), Topic(), Books()
+    secrets, keyring, books = InstallationSecrets(SECRET), Keyring(), Books()
+    topic = Topic(keyring)
     relay = Relay(journal, topic, poll=0.01, patience=0.3)
     commands = Commands(journal, clock, secrets, relay.wait_for)
-    app = create_app(AdminDeps(commands, Catalog(journal), secrets, lambda: books, clock))
+    app = create_app(
+        AdminDeps(commands, KeyringDirectory(keyring), secrets, lambda: books, lambda: pytest.fail("not asked for"), clock)
+    )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     issued: list[str] = []
 

@@ -1,0 +1,177 @@
+"""A model backend under a test's control, in the test's own event loop: it counts what reaches it and waits where told to.
+
+How a model behaves is set by its upstream name. What it received and what it served are the truth that the books are
+compared with.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Received:
+    """One request as it arrived."""
+
+    id: str
+    model: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class Backend:
+    """Answers chat completions with exactly the output cap, in one piece or word by word.
+
+    `refusing`: models answered with a status and no usage. `cutting`: models whose connection is closed half way.
+    `gates`: models that wait, before the last byte of their answer, until the event is set.
+    """
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    served: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Request id to (prompt tokens, completion tokens), written before the last byte leaves."""
+    left: list[str] = field(default_factory=list)
+    """Ids of requests whose caller went away before the end."""
+    refusing: dict[str, int] = field(default_factory=dict)
+    cutting: set[str] = field(default_factory=set)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> Counter[str]:
+        """How often each request id arrived."""
+        return Counter(request.id for request in self.received)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            while True:
+                await self._one(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))) or b"{}")
+        request = Received(headers.get("x-request-id", ""), body.get("model", ""), first.split()[1], headers, body)
+        self.received.append(request)
+        if status := self.refusing.get(request.model):
+            refusal = {"error": {"message": "refused", "type": "server_error", "param": None, "code": "refused"}}
+            await _send(writer, status, json.dumps(refusal).encode())
+            return
+        prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+        tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 16
+        usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
+        if body.get("stream"):
+            await self._stream(request, usage, reader, writer)
+        else:
+            await self._plain(request, usage, writer)
+
+    async def _plain(self, request: Received, usage: dict[str, int], writer: asyncio.StreamWriter) -> None:
+        await self._gate(request)
+        content = "ok " * usage["completion_tokens"]
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "length"}
+        doc = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request.model}
+        answer = json.dumps({**doc, "choices": [choice], "usage": usage}).encode()
+        self.served[request.id] = usage["prompt_tokens"], usage["completion_tokens"]
+        if request.model in self.cutting:
+            writer.write(_head(200, "application/json", len(answer)) + answer[: len(answer) // 2])
+            raise ConnectionResetError
+        await _send(writer, 200, answer)
+
+    async def _stream(
+        self, request: Received, usage: dict[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        options = request.body.get("stream_options") or {}
+        writer.write(_head(200, "text/event-stream", None))
+        for number in range(usage["completion_tokens"]):
+            if number == 1:
+                await self._gate_or_departure(request, reader)
+            choice = {"index": 0, "delta": {"content": "ok "}, "finish_reason": None}
+            await self._event(request, writer, [choice], None)
+            if request.model in self.cutting and number * 2 >= usage["completion_tokens"]:
+                self.served[request.id] = usage["prompt_tokens"], number + 1
+                raise ConnectionResetError
+        await self._event(request, writer, [{"index": 0, "delta": {}, "finish_reason": "length"}], None)
+        self.served[request.id] = usage["prompt_tokens"], usage["completion_tokens"]
+        if options.get("include_usage"):
+            await self._event(request, writer, [], usage)
+        writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await writer.drain()
+
+    async def _event(
+        self, request: Received, writer: asyncio.StreamWriter, choices: list[Any], usage: dict[str, int] | None
+    ) -> None:
+        doc = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": request.model}
+        body = json.dumps({**doc, "choices": choices, **({"usage": usage} if usage else {})})
+        writer.write(_chunk(f"data: {body}\n\n".encode()))
+        await writer.drain()
+
+    async def _gate(self, request: Received) -> None:
+        if gate := self.gates.get(request.model):
+            await gate.wait()
+
+    async def _gate_or_departure(self, request: Received, reader: asyncio.StreamReader) -> None:
+        gate = self.gates.get(request.model)
+        if gate is None:
+            return
+        opened, gone = asyncio.ensure_future(gate.wait()), asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((opened, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                self.left.append(request.id)
+                raise ConnectionResetError
+        finally:
+            opened.cancel()
+            gone.cancel()
+            await asyncio.gather(opened, gone, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def backend() -> AsyncIterator[Backend]:
+    """A backend on a free port of this machine."""
+    made, under_way = Backend(), set[asyncio.Task[None]]()
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        try:
+            await made.answer(reader, writer)
+        except asyncio.CancelledError:
+            return  # the test is over; a cancelled session is no error of the stream server
+        finally:
+            under_way.discard(task)
+
+    server = await asyncio.start_server(session, "127.0.0.1", 0, backlog=4096)
+    made.url = "http://127.0.0.1:{}/v1".format(server.sockets[0].getsockname()[1])
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in list(under_way):
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def _send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+    writer.write(_head(status, "application/json", len(body)) + body)
+    await writer.drain()
+
+
+def _head(status: int, kind: str, length: int | None) -> bytes:
+    framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    return f"HTTP/1.1 {status} -\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n".encode()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
