@@ -28,6 +28,7 @@ from tests.backend import Backend, backend
 from tests.child import Child
 from tests.exact import nano
 from tests.http1 import Answer, Http, Opened
+from tests.waiting import eventually
 
 TOLLHOUSE = str(Path(sys.executable).with_name("tollhouse"))
 """The console script, installed beside the interpreter that runs the tests."""
@@ -249,7 +250,10 @@ class Lab:
         head = {"authorization": f"Bearer {self.admin_key}"}
         if (token := position or self.position) is not None:
             head["x-tollhouse-position"] = token
-        answer = await self.http.call("GET", f"/read/v1{path}", None, head)
+        answer = await eventually(
+            lambda: self.http.call("GET", f"/read/v1{path}", None, head),
+            lambda answer: answer.code not in ("not_ready", "view_behind"),
+        )
         assert answer.status == 200, f"GET {path}: {answer.status} {answer.body.decode()[:500]}"
         return answer
 

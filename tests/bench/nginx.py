@@ -7,7 +7,8 @@ from tests.bench.processes import free_port
 ANSWER = (
     '{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,"model":"bench","choices":[{"index":0,'
     '"message":{"role":"assistant","content":"'
-    + "ok " * 60
+    + "ok "
+    * 60
     + '"},"finish_reason":"stop"}],"usage":{"prompt_tokens":60,"completion_tokens":60,"total_tokens":120,'
     '"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}'
 )
@@ -28,7 +29,8 @@ def config(folder: Path, servers: str) -> Path:
 def backend(folder: Path, port: int) -> Path:
     """Answers every request with one chat completion."""
     return config(
-        folder, f"server {{ listen 127.0.0.1:{port}; location / {{ default_type application/json; return 200 '{ANSWER}'; }} }}"
+        folder,
+        f"server {{ listen 127.0.0.1:{port}; location / {{ default_type application/json; return 200 '{ANSWER}'; }} }}",
     )
 
 

@@ -14,7 +14,7 @@ from projections.engine import Engine, Policy
 from projections.ports import Batch, Event, Fingerprint, Mark, Outcome, Record, Sink, Store
 from projections.rebuild import Projection, Rebuilder
 from tests.factgen import MemoryLog, batches
-from tests.parking import MemoryParking
+from tests.memory_views import MemoryParking
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from infra.adapters.sqlite_views_holds import SqliteBalances
 from projections.engine import Engine, Policy
 from tests.contract.sink_contract import NOW
 from tests.factgen import Traffic, batches
-from tests.parking import MemoryParking
+from tests.memory_views import MemoryParking
 
 
 def straight(traffic: Traffic, partition: int, end: int) -> Books:

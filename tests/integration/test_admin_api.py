@@ -135,7 +135,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     relay = Relay(journal, topic, poll=0.01, patience=0.3)
     commands = Commands(journal, clock, secrets, relay.wait_for)
     app = create_app(
-        AdminDeps(commands, KeyringDirectory(keyring), secrets, lambda: books, lambda: pytest.fail("not asked for"), clock)
+        AdminDeps(
+            commands, KeyringDirectory(keyring), secrets, lambda: books, lambda: pytest.fail("not asked for"), clock
+        )
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     issued: list[str] = []

@@ -1,6 +1,5 @@
 """The engine: every record once, in order, chained where it must be; what cannot be taken in gives way by policy."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from threading import Thread
 
@@ -8,55 +7,12 @@ import pytest
 
 from domain.errors import Conflict, NotFound, Unavailable, ViewBehind
 from projections.engine import Engine, Policy
-from projections.ports import CONTROL, FACTS, Batch, Event, Fingerprint, Mark, Outcome, Poisoned, Record
+from projections.ports import CONTROL, FACTS, Mark, Outcome, Poisoned, Record
 from tests.controlgen import ControlTraffic
 from tests.factgen import Traffic
-from tests.parking import MemoryParking
+from tests.memory_views import MemoryParking, MemorySink
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-
-
-class MemorySink:
-    """Keeps what it was given; `refuse` names offsets it cannot take in."""
-
-    def __init__(self) -> None:
-        self.held: list[tuple[str, int, int]] = []
-        self.at: dict[int, Mark] = {}
-        self.refuse: set[int] = set()
-        self.down = False
-
-    def marks(self) -> dict[int, Mark]:
-        return dict(self.at)
-
-    def apply(self, batch: Batch) -> Outcome:
-        if self.down:
-            raise Unavailable("store is down")
-        if any(self.at.get(span.partition, Mark()) != span.start for span in batch.spans):
-            return Outcome.STALE
-        self._check([event for span in batch.spans for event in span.events])
-        for span in batch.spans:
-            self.held += [_place(event) for event in span.events]
-            self.at[span.partition] = span.end
-        return Outcome.APPLIED
-
-    def replay(self, event: Event) -> None:
-        self._check([event])
-        self.held.append(_place(event))
-
-    def _check(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if event.offset in self.refuse:
-                raise Poisoned(event, ValueError("refused"))
-
-    def fingerprint(self) -> Fingerprint:
-        return Fingerprint(self.at, str(self.held))
-
-    def close(self) -> None:
-        pass
-
-
-def _place(event: Event) -> tuple[str, int, int]:
-    return event.envelope.org, event.partition, event.offset
 
 
 def engine(sink: MemorySink, policy: Policy, parking: MemoryParking, topic: str = FACTS) -> Engine:

@@ -1,0 +1,91 @@
+"""The product under measurement: one embedded server on one core, its admin steps, and the lag of its views."""
+
+import json
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.processes import free_port, process, wait_for
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server, its admin key and a service key with a hard budget in scope."""
+
+    url: str
+    pid: int
+    admin_key: str
+    data: Path
+
+    def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {key or self.admin_key}", "content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, method=method, data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)
+
+    def set_up(self, backend: str) -> str:
+        """One model on `backend`, one organization with a hard monthly budget; its service key."""
+        self.call("PUT", "/admin/v1/backends/bench", {"url": f"{backend}/v1", "protocol": "openai"})
+        model = {"routes": [{"backend": "bench", "upstream_model": "bench"}], "max_output_tokens": 4096}
+        self.call("PUT", "/admin/v1/models/bench", {**model, "context_tokens": 128_000})
+        self.call("PUT", "/admin/v1/prices/bench", {"input_usd": "1", "output_usd": "2"})
+        self.call("POST", "/admin/v1/orgs", {"id": "bench", "name": "bench"})
+        budget = {"scope": {"kind": "org"}, "limit_usd": "9000000", "period": "month", "mode": "hard"}
+        self.call("PUT", "/admin/v1/orgs/bench/budgets/cap", budget)
+        self.call("POST", "/admin/v1/orgs/bench/projects", {"id": "main", "name": "main"})
+        secret: str = self.call("POST", "/admin/v1/orgs/bench/keys", {"name": "k", "project": "main"})["secret"]
+        return secret
+
+    def lag(self) -> int:
+        """Records that the slowest view has yet to take in."""
+        return max(row["lag"] for row in self.call("GET", "/admin/v1/projections")["data"])
+
+    def seconds_to_zero(self) -> float:
+        """Waits until no view lags."""
+        began = time.monotonic()
+        while self.lag():
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+
+@contextmanager
+def server(folder: Path, core: int) -> Iterator[Server]:
+    """`tollhouse serve`, both of its processes on one core."""
+    port, data, log = free_port(), folder / "data", folder / "serve.log"
+    command = [sys.executable, "-m", "cli.main", "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}"]
+    with process(command, core, log) as child:
+        wait_for(f"http://127.0.0.1:{port}/readyz", log)
+        key = (data / "admin.key").read_text().strip()
+        found = Server(f"http://127.0.0.1:{port}", child.pid, key, data)
+        wait_for(f"{found.url}/read/v1/orgs/none/budgets", log)
+        yield found
+
+
+def commands_per_second(target: Server, threads: int, seconds: float) -> float:
+    """Budget adjustments by some admins at once: each is decided, journaled with fsync, relayed and acknowledged."""
+    done = [0] * threads
+    for number in range(threads):
+        body = {"scope": {"kind": "org"}, "limit_usd": "1", "period": "month", "mode": "soft"}
+        target.call("PUT", f"/admin/v1/orgs/bench/budgets/b{number}", body)
+    deadline = time.monotonic() + seconds
+
+    def admin(number: int) -> None:
+        while time.monotonic() < deadline:
+            body = {"amount_usd": "0.01", "reason": "bench"}
+            target.call("POST", f"/admin/v1/orgs/bench/budgets/b{number}/adjust", body)
+            done[number] += 1
+
+    workers = [threading.Thread(target=admin, args=(number,)) for number in range(threads)]
+    began = time.monotonic()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(done) / (time.monotonic() - began)
