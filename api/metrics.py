@@ -1,30 +1,37 @@
 """``/metrics`` in Prometheus' format. Labels are bounded: endpoints, statuses and codes of ours; never keys, users or models."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 
-class Metrics:
-    """One per process. `gauge` registers a figure that is read when somebody looks."""
+class Metrics(Collector):
+    """One per process. Counting is an addition; everything else happens when somebody looks."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "tollhouse_http_requests", "Requests answered", ("endpoint", "status", "code"), registry=self._registry
-        )
-        self._children: dict[tuple[str, int, str], Counter] = {}
+        self._requests: Counter[tuple[str, int, str]] = Counter()
+        self._registry.register(self)
 
     def observe(self, endpoint: str, status: int, code: str) -> None:
         """Counts one answered request (`code` is empty for a success)."""
-        key = (endpoint, status, code)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._requests.labels(endpoint, str(status), code)
-        child.inc()
+        self._requests[endpoint, status, code] += 1
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Registers a figure that is read when somebody looks."""
         Gauge(name, text, registry=self._registry).set_function(value)
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """For prometheus_client."""
+        family = CounterMetricFamily(
+            "tollhouse_http_requests", "Requests answered", labels=("endpoint", "status", "code")
+        )
+        for (endpoint, status, code), count in list(self._requests.items()):
+            family.add_metric((endpoint, str(status), code), count)
+        yield family
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

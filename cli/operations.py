@@ -11,7 +11,7 @@ from cli.exits import CheckFailed
 from cli.paths import segment
 from cli.progress import Update, progress
 from cli.session import Effect, Session, command, noun
-from domain.errors import TollhouseError, invalid
+from domain.errors import NotFound, TollhouseError, invalid
 
 if TYPE_CHECKING:
     from infra.adapters.api_client import ApiClient
@@ -108,7 +108,12 @@ def _parked(app: typer.Typer) -> None:
             return [row for page in client.pages("/admin/v1/parked") for row in page["data"]]
         from cli import offline
 
-        found: list[dict[str, Any]] = offline.parked(session.settings)
+        return offline.parked(session.settings)
+
+    def only(session: Session, event: str) -> list[dict[str, Any]]:
+        found = [row for row in rows(session) if row["id"] == event]
+        if not found:
+            raise NotFound(f"nothing parked has the id {event}")
         return found
 
     @command(app, "list")
@@ -119,12 +124,7 @@ def _parked(app: typer.Typer) -> None:
     @command(app, "show")
     def show(session: Session, event: str) -> None:
         """Show one parked event and why it is parked."""
-        found = [row for row in rows(session) if row["id"] == event]
-        if not found:
-            from domain.errors import NotFound
-
-            raise NotFound(f"nothing parked has the id {event}")
-        session.print(found)
+        session.print(only(session, event))
 
     @command(app, "retry")
     def retry(session: Session, event: str) -> None:
@@ -139,10 +139,12 @@ def _parked(app: typer.Typer) -> None:
     @command(app, "drop", Effect.REMOVES)
     def drop(session: Session, event: str) -> None:
         """Go on without it."""
+        if session.dry_run:
+            session.print(only(session, event))
+            return
         session.confirm(f"drop parked event {event}")
         if client := _running(session):
-            params = {"dry_run": "true"} if session.dry_run else None
-            session.print([client.send("POST", f"{path(event)}/drop", params=params).doc])
+            session.print([client.send("POST", f"{path(event)}/drop").doc])
             return
         from cli import offline
 

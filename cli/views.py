@@ -1,10 +1,46 @@
-"""The views process of a running server: keeps the projections, answers reads. Ends when its parent does."""
+"""The views process of a running server: keeps the projections of a data folder and answers reads on a unix socket.
 
-import sys
+Started by `tollhouse serve`, ended with it: its standard input is a pipe from the server, whose end is the server's end.
+"""
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+import uvloop
+
+from cli import log_lines
+from cli.http_server import serve_app
+from cli.settings import load_settings
+from cli.wiring_views import open_views, read_app
+from infra.adapters.child_process import end_with_parent
+from infra.adapters.data_folder import DataFolder
+
+NICENESS = 5
+"""The request path goes first."""
 
 
 def main() -> None:
-    sys.stdin.buffer.read()
+    options = argparse.ArgumentParser(prog="tollhouse views", description=__doc__)
+    options.add_argument("--data", type=Path, required=True)
+    args = options.parse_args()
+    end_with_parent()
+    os.nice(NICENESS)
+    log_lines.configure()
+    uvloop.run(_run(args.data))
+
+
+async def _run(data: Path) -> None:
+    settings = load_settings({"data": data})
+    folder = DataFolder(data)
+    with open_views(folder) as views:
+        views.runner.start()
+        try:
+            async with read_app(settings, folder, views) as app:
+                await serve_app(app, str(folder.views_socket), lambda _: None)
+        finally:
+            await asyncio.to_thread(views.runner.stop)
 
 
 if __name__ == "__main__":

@@ -138,8 +138,7 @@ class FactLog(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetClaim:
+class BudgetClaim(Struct, frozen=True):
     """One budget in scope of an admission: the window's buckets, of which the last takes the hold."""
 
     budget: str
@@ -150,8 +149,7 @@ class BudgetClaim:
     hard: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RateClaim:
+class RateClaim(Struct, frozen=True):
     """One rate limit in scope: `kind` is ``requests``, ``tokens`` (both per 60 s) or ``concurrent``."""
 
     key: str
@@ -159,8 +157,7 @@ class RateClaim:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class AdmitRequest:
+class AdmitRequest(Struct, frozen=True):
     """What `Gate.admit` decides on; see `docs/protocol.md`. Money in nano-dollars, `unit` per token of output cap."""
 
     partition: int
@@ -179,8 +176,7 @@ class AdmitRequest:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """Held. `hold` in each budget; `grant` tokens of output cap; `seen` the budgets as they were before the hold."""
 
     hold: int
@@ -190,8 +186,7 @@ class Granted:
     """Per rate claim: what remains, and seconds until it is whole again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Nothing was held. `code`: ``insufficient_quota``, ``budget_busy``, ``rate_limit_exceeded``, ``duplicate_request``,
     ``gate_unavailable``. `budget` names the one that refused, `first` and `outcome` the request an Idempotency-Key was
     used for; `retry_after` in seconds where waiting can help."""
@@ -206,8 +201,7 @@ class Refused:
     rates: tuple[tuple[RateClaim, int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHold:
+class OpenHold(Struct, frozen=True):
     """A hold of the gate whose admission is not known to be in the log."""
 
     partition: int

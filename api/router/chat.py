@@ -138,7 +138,7 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
         raise RouterError("invalid_value", "messages must hold at least one message", param="messages")
     context = False
     for message in messages:
-        first = bytes(message.content)[:1]
+        first = memoryview(message.content)[:1]  # a copy of the text would cost more than everything else here
         if first == b"[":
             for part in _field(
                 {"messages": message.content}, "messages", _parts, "content must be text or a list of parts"

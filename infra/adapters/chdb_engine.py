@@ -4,9 +4,9 @@ A path is owned by one process. Clients are pooled: each serves one thread at a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import clickhouse_connect
 import msgspec
@@ -19,6 +19,9 @@ DATABASE = "tollhouse"
 """Where the tables are. Stored format."""
 
 SETTINGS = {"date_time_input_format": "best_effort", "date_time_output_format": "iso", "session_timezone": "UTC"}
+
+_PIECE = 1 << 19
+"""Bytes that a streamed answer is read by."""
 
 _INSERT = {"optimize_on_insert": 0, "input_format_parallel_parsing": 0}  # merging comes later; one block, in order
 
@@ -86,6 +89,20 @@ class Analytics:
         with self._client() as client:
             body = client.raw_query(sql, parameters=dict(params or {}), fmt="JSONCompactEachRow")
         return msgspec.json.Decoder(shape).decode_lines(body)
+
+    def stream(self, shape: type[T], sql: str, params: Mapping[str, Any] | None = None) -> Iterator[list[T]]:
+        """The rows of a query, in pieces as they come, as of one moment; each an object of `shape` (fields by name)."""
+        decode = msgspec.json.Decoder(shape).decode_lines
+        with self._client() as client:
+            opened = cast(BinaryIO, client.raw_stream(sql, dict(params or {}), fmt="JSONEachRow"))
+            rest = b""
+            with closing(opened) as stream:
+                while piece := stream.read(_PIECE):
+                    whole, newline, rest = (rest + piece).rpartition(b"\n")
+                    if newline:
+                        yield decode(whole)
+            if rest:
+                yield decode(rest)
 
     def value(self, sql: str, params: Mapping[str, Any] | None = None) -> str:
         """The one value of the one row, as text."""

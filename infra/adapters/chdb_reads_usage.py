@@ -76,9 +76,7 @@ class AnalyticsUsages:
             return []
         buckets = grid(query.width, query.zone, span.first, span.last)
         groups = ", ".join(f"toString({name})" for name in query.group_by)
-        sql = _SUMS.format(
-            v=version, where=where, bucket=_bucket(buckets), groups=f"CAST([{groups}], 'Array(String)')"
-        )
+        sql = _SUMS.format(v=version, where=where, bucket=_bucket(buckets), groups=f"CAST([{groups}], 'Array(String)')")
         return _shown(self._analytics.query(_Row, sql, params), query, buckets)
 
 

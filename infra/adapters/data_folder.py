@@ -1,14 +1,17 @@
 """The folder of embedded mode: who may open it, the secret, and where each file is."""
 
 import fcntl
+import hashlib
 import os
 import secrets
+import tempfile
 import time
 from pathlib import Path
 
 from domain.errors import Conflict
 
 SECRET_BYTES = 32
+_SOCKET_PATH = 100
 
 
 class DataFolder:
@@ -22,7 +25,7 @@ class DataFolder:
         self.analytics = self.root / "analytics"
         self.admin_key = self.root / "admin.key"
         self.server_url = self.root / "server.url"
-        self.views_socket = self.root / "views.sock"
+        self.views_socket = _socket(self.root)
 
     def make(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -33,6 +36,14 @@ class DataFolder:
         if not path.exists():
             write_private(path, secrets.token_hex(SECRET_BYTES))
         return bytes.fromhex(path.read_text().strip())
+
+
+def _socket(root: Path) -> Path:
+    """In the folder, unless its path is longer than the system lets a socket's be."""
+    path = root / "views.sock"
+    if len(os.fsencode(path)) < _SOCKET_PATH:
+        return path
+    return Path(tempfile.gettempdir()) / f"tollhouse-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.sock"
 
 
 class FolderLock:

@@ -5,8 +5,8 @@ import time
 
 from domain.ids import made_id, uuid7
 
-_bits = random.SystemRandom().getrandbits
-_random = random.Random(_bits(256)).getrandbits  # seeded by the system: an id must be unique, not unguessable
+_seed = random.SystemRandom().getrandbits(256)
+_random = random.Random(_seed).getrandbits  # seeded by the system: an id must be unique, not unguessable
 
 
 def new_id(prefix: str) -> str:

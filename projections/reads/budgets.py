@@ -64,7 +64,7 @@ class Budgets:
             return None
         return self._at(org, [entry], moment)[0]
 
-    def list(self, org: str, after: str, limit: int, moment: datetime) -> Sequence[BudgetStanding]:
+    def page(self, org: str, after: str, limit: int, moment: datetime) -> Sequence[BudgetStanding]:
         """At most `limit` budgets beyond the id `after`, by id."""
         return self._at(org, self._directory.list(org, KIND, after, limit, removed=False), moment)
 

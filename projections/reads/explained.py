@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from domain import envelope as wire
 from domain.facts import (
-    AttemptFact,
     BudgetHold,
     RequestAdmitted,
     RequestCompleted,
@@ -112,9 +111,10 @@ def _reason(line: RequestLine, facts: Sequence[Any]) -> str | None:
 
 def _tries(line: RequestLine, facts: Sequence[Any]) -> tuple[Try, ...]:
     """Of the fact that ended it, else of the last that names any."""
-    ended = {"completed": RequestCompleted, "failed": RequestFailed, "unconfirmed": RequestUnconfirmed}.get(line.outcome)
+    shape = {"completed": RequestCompleted, "failed": RequestFailed, "unconfirmed": RequestUnconfirmed}
+    ended = shape.get(line.outcome)
     found = None if ended is None else _first(facts, ended)
     if found is not None:
         return tuple(found.tries)
-    named = [fact.tries for fact in facts if isinstance(fact, AttemptFact) and getattr(fact, "tries", ())]
+    named = [tries for fact in facts if (tries := getattr(fact, "tries", ()))]
     return tuple(named[-1]) if named else ()

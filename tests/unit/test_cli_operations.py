@@ -79,6 +79,8 @@ def test_parked_events_are_listed_shown_retried_and_dropped(server: FakeApi, cli
     assert cli("parked", "show", "p2").code == 3
     assert cli("parked", "retry", "p1").code == 0
     assert cli("parked", "drop", "p1").code == 2
+    assert cli("parked", "drop", "p1", "--dry-run").code == 0
+    assert "/admin/v1/parked/p1/drop" not in [asked.path for asked in server.asked]
     assert cli("parked", "drop", "p1", "--yes").code == 0
 
 
