@@ -56,6 +56,11 @@ def problem_of(error: TollhouseError, request_id: str | None = None) -> Response
     return problem(status_of(error), error.code, error.message, fields, request_id)
 
 
+def invalid_of(error: RequestValidationError) -> Invalid:
+    """What the framework found wrong with an input, as ours."""
+    return Invalid(*(FieldError(_field(item["loc"]), _message(item)) for item in error.errors()))
+
+
 def answer_problems(app: FastAPI) -> None:
     """Makes `app` answer every error as a problem."""
 
@@ -65,8 +70,7 @@ def answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_input(request: Request, error: RequestValidationError) -> Response:
-        fields = [FieldError(_field(item["loc"]), _message(item)) for item in error.errors()]
-        return problem_of(Invalid(*fields), _request_id(request))
+        return problem_of(invalid_of(error), _request_id(request))
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:

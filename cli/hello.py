@@ -7,7 +7,7 @@ import uvloop
 from api.hello import Hello, Options
 from cli import log_lines
 from cli.http_server import serve_app
-from domain.errors import TollhouseError, invalid
+from domain.errors import invalid
 
 _CUT = "ASGI callable returned without completing response."
 
@@ -29,8 +29,5 @@ def serve_hello(address: tuple[str, int], options: Options) -> None:
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != _CUT)
     try:
         uvloop.run(serve_app(app, address, lambda url: print(f"ready {url}", flush=True)))
-    except OSError as error:
-        host, port = address
-        raise TollhouseError(f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use") from None
     finally:
         app.journal.close()

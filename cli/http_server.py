@@ -1,12 +1,15 @@
 """Runs an ASGI application until a signal: uvicorn with httptools, the ready line, and a drain at the end."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+
+from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
 
@@ -19,7 +22,8 @@ async def serve_app(
 ) -> None:
     """Serves on HOST, PORT (or a unix socket's path) until SIGTERM or SIGINT, then finishes what is under way.
 
-    `ready` gets the base URL once requests are accepted. Raises what `failed` holds if that ends the process.
+    `ready` gets the base URL once requests are accepted. Raises what `failed` holds if that ends the process, and
+    `TollhouseError` (``address_in_use``) if the address cannot be had.
     """
     config = uvicorn.Config(
         app,
@@ -40,7 +44,7 @@ async def serve_app(
         config.uds = address
         listener, url = None, f"unix:{address}"
     else:
-        listener = socket.create_server(address, backlog=8192, reuse_port=False)
+        listener = _listen(address)
         host, port = listener.getsockname()[:2]
         url = f"http://{host}:{port}"
     server = _Server(config)
@@ -59,6 +63,15 @@ async def serve_app(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    try:
+        return socket.create_server(address, backlog=8192, reuse_port=False)
+    except OSError as error:
+        host, port = address
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # negative: of the resolver
+        raise TollhouseError(f"cannot listen on {host}:{port}: {reason}", code="address_in_use") from None
 
 
 class _Server(uvicorn.Server):

@@ -24,9 +24,10 @@ from commands.opening import Opening
 from commands.outcomes import Outcomes
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
+from domain import model
 from domain.credential import SERVICE, well_formed
 from domain.errors import Unavailable
-from domain.ids import PARTITIONS
+from domain.ids import PARTITIONS, PLATFORM
 from infra.adapters.child_process import ChildProcess
 from infra.adapters.data_folder import DataFolder, FolderLock, write_private
 from infra.adapters.ids import new_id
@@ -95,7 +96,7 @@ class Embedded:
         return Router(
             keyring=self.keyring,
             admission=self.admission,
-            outcomes=Outcomes(self.gate, self.writer, self.admission),
+            outcomes=Outcomes(self.gate, self.writer, self.bound_exceeded),
             denials=Denials(self.writer, utc_now),
             upstream=self.upstream,
             clock=utc_now,
@@ -106,6 +107,16 @@ class Embedded:
             once_secret=self.secrets.hash("idempotency").encode(),
             max_body=self.settings.max_body,
         )
+
+    async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
+        """Closes a model under hard budgets."""
+        report = model.ReportExceededBound(request=request, cost=cost, hold=hold)
+
+        def plan(changes: Changes) -> Reply:
+            changes.apply(PLATFORM, model.KIND, name, report)
+            return Reply(b"")
+
+        await self.commands.execute(Request(actor="system", correlation_id=request), plan)
 
     async def acknowledged(self, position: int) -> None:
         """Returns once everything up to a journal position is in the log, and in this process's own view."""

@@ -101,8 +101,6 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._claims: dict[tuple[str, str, str], _Claims] = {}
         self._claims_version = -1
-        self.overrun: set[str] = set()
-        """Models that cost more than their bound: refused under hard budgets, because the bound was wrong."""
 
     async def admit(self, request: str, caller: Caller, call: Call, model: PublishedModel) -> Admitted:
         """Holds, and returns once the admission is durable.
@@ -218,7 +216,7 @@ class Admission:
                 f"the cost of {call.unbounded} has no bound and a hard budget is in scope",
                 param=call.unbounded,
             )
-        if model.id in self.overrun:
+        if model.bound_exceeded:
             raise Denied(
                 "unbounded_cost", f"a request of {model.id} cost more than its bound: publish it anew", param="model"
             )

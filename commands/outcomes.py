@@ -1,20 +1,25 @@
 """What became of an admitted request, made durable before the caller gets the last byte of its answer."""
 
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from commands.admission import Admission, Admitted
+from commands.admission import Admitted
 from commands.fact_writer import FactWriter
 from commands.ports import Gate
 from domain.errors import UpstreamFailed
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Try, Usage
 from domain.pricing import cost_of
 
+Exceeded = Callable[[str, str, int, int], Coroutine[Any, Any, None]]
+"""Reports that a request of a model cost more than its hold: (model, request, cost, hold)."""
+
 
 class Outcomes:
     """Each method returns the fact's offset once it is acknowledged, however long that takes; only then is room freed."""
 
-    def __init__(self, gate: Gate, writer: FactWriter, admission: Admission) -> None:
-        self._gate, self._writer, self._admission = gate, writer, admission
+    def __init__(self, gate: Gate, writer: FactWriter, exceeded: Exceeded) -> None:
+        self._gate, self._writer, self._exceeded = gate, writer, exceeded
 
     async def completed(
         self,
@@ -34,8 +39,6 @@ class Outcomes:
         if estimated:
             cost = min(cost, hold)
         overrun = price is not None and cost > hold
-        if overrun:
-            self._admission.overrun.add(admitted.call.model)
         fact = RequestCompleted(
             **admitted.identity,
             usage=usage,
@@ -51,6 +54,8 @@ class Outcomes:
         )
         offset = await self._append(admitted, fact)
         self._gate.capture(admitted.caller.partition, admitted.request, cost)
+        if overrun:
+            self._writer.later(self._exceeded(admitted.call.model, admitted.request, cost, hold))
         return cost, offset
 
     async def failed(

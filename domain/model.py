@@ -39,9 +39,17 @@ class ModelWithdrawn(Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-Event = ModelPublished | ModelRouteChanged | ModelWithdrawn
+class ModelBoundExceeded(Struct, frozen=True, kw_only=True):
+    """A request cost more than it could by its bound (nano-dollars): the bound is wrong, nobody knows by how much."""
 
-EVENTS: tuple[type[Struct], ...] = (ModelPublished, ModelRouteChanged, ModelWithdrawn)
+    request: str
+    cost: int
+    hold: int
+
+
+Event = ModelPublished | ModelRouteChanged | ModelWithdrawn | ModelBoundExceeded
+
+EVENTS: tuple[type[Struct], ...] = (ModelPublished, ModelRouteChanged, ModelWithdrawn, ModelBoundExceeded)
 
 
 # ---------------------------------------------------------------- state
@@ -53,6 +61,8 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int
     tokenizer: str | None
     removed: bool = False
+    bound_exceeded: bool = False
+    """Refused under hard budgets until it is published again: somebody has looked then."""
 
 
 def evolve(state: Model | None, event: Event) -> Model | None:
@@ -69,6 +79,8 @@ def evolve(state: Model | None, event: Event) -> Model | None:
             return None if state is None else replace(state, routes=event.routes)
         case ModelWithdrawn():
             return None if state is None else replace(state, removed=True)
+        case ModelBoundExceeded():
+            return None if state is None else replace(state, bound_exceeded=True)
 
 
 # ---------------------------------------------------------------- commands and decisions
@@ -87,7 +99,13 @@ class WithdrawModel(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-Command = PublishModel | WithdrawModel
+class ReportExceededBound(Struct, frozen=True, kw_only=True):
+    request: str
+    cost: int
+    hold: int
+
+
+Command = PublishModel | WithdrawModel | ReportExceededBound
 
 
 def decide(command: Command, state: Model | None) -> list[Event]:
@@ -99,11 +117,15 @@ def decide(command: Command, state: Model | None) -> list[Event]:
             if state is None:
                 raise NotFound("no such model")
             return [] if state.removed else [ModelWithdrawn(reason=reason_text(command.reason))]
+        case ReportExceededBound():
+            if state is None or state.removed or state.bound_exceeded:
+                return []
+            return [ModelBoundExceeded(request=command.request, cost=command.cost, hold=command.hold)]
 
 
 def _published(terms: ModelPublished, state: Model | None) -> list[Event]:
     published = evolve(None, terms)
-    if state is None or state.removed:
+    if state is None or state.removed or state.bound_exceeded:
         return [terms]
     if published == state:
         return []

@@ -65,6 +65,7 @@ class PublishedModel:
     max_output_tokens: int
     context_tokens: int
     prices: PriceList | None
+    bound_exceeded: bool
 
     def price(self, moment: datetime) -> Price | None:
         """The price in force at `moment`."""

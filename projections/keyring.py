@@ -211,4 +211,6 @@ class Keyring:
             if host is not None and host.state == "active":
                 targets.append(target_of(route, host.url, host.protocol, host.credential, host.timeout_seconds))
         targets.sort(key=lambda target: target.tier)
-        return PublishedModel(name, tuple(targets), state.max_output_tokens, state.context_tokens, prices)
+        return PublishedModel(
+            name, tuple(targets), state.max_output_tokens, state.context_tokens, prices, state.bound_exceeded
+        )

@@ -39,6 +39,7 @@ class ModelOut(Resource):
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None
+    bound_exceeded: bool
 
 
 def document(entry: Entry) -> ModelOut:
@@ -53,6 +54,7 @@ def document(entry: Entry) -> ModelOut:
         max_output_tokens=state.max_output_tokens,
         context_tokens=state.context_tokens,
         tokenizer=state.tokenizer,
+        bound_exceeded=state.bound_exceeded,
     )
 
 

@@ -17,6 +17,8 @@ from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_
 MAX_CHOICES = 128
 MAX_OUTPUT = 10_000_000
 
+_LIST, _TEXT, _NULL = b'["n'  # the first byte of a message's content
+
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -138,8 +140,8 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
         raise RouterError("invalid_value", "messages must hold at least one message", param="messages")
     context = False
     for message in messages:
-        first = memoryview(message.content)[:1]  # a copy of the text would cost more than everything else here
-        if first == b"[":
+        first = memoryview(message.content)[0]  # a copy of the text would cost more than everything else here
+        if first == _LIST:
             for part in _field(
                 {"messages": message.content}, "messages", _parts, "content must be text or a list of parts"
             ):
@@ -147,7 +149,7 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
                     context = True
                 elif part.type not in FREE_PARTS:
                     return f"messages content part {part.type!r}", context
-        elif first not in (b'"', b"n"):
+        elif first not in (_TEXT, _NULL):
             raise RouterError("invalid_value", "content must be text or a list of parts", param="messages")
         context = context or bytes(message.audio) != b"null"
     for name in fields.keys() - PLAIN_FIELDS:

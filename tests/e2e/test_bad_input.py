@@ -235,7 +235,7 @@ async def test_without_an_admin_key_there_are_no_commands(house: House) -> None:
     for key in (admin[:-1] + ("x" if admin[-1] != "x" else "y"), house.key.secret, "nonsense"):
         assert (await house.lab.command("POST", "/orgs", {"id": "x", "name": "X"}, key=key)).status == 401
     bare = await house.lab.http.call("POST", "/admin/v1/orgs", {"id": "x", "name": "X"})
-    assert (bare.status, bare.code) == (401, "unauthenticated")
+    assert (bare.status, bare.code) == (401, "invalid_api_key")
 
 
 # -- settings and the folder

@@ -4,7 +4,16 @@ import pytest
 from msgspec.structs import replace
 
 from domain import model
-from domain.model import ModelPublished, ModelRouteChanged, ModelWithdrawn, PublishModel, Route, WithdrawModel
+from domain.model import (
+    ModelBoundExceeded,
+    ModelPublished,
+    ModelRouteChanged,
+    ModelWithdrawn,
+    PublishModel,
+    ReportExceededBound,
+    Route,
+    WithdrawModel,
+)
 from tests.unit.decider import given
 
 ROUTES = (Route(backend="fake", upstream_model="m"),)
@@ -29,6 +38,16 @@ def test_withdrawn_it_can_be_published_again() -> None:
     gone.when(WithdrawModel()).then_nothing_happened()
     assert not gone.when(PUBLISH).then(PUBLISHED).state.removed
     given(model).when(WithdrawModel()).then_refused("not_found")
+
+
+def test_an_exceeded_bound_stays_until_the_model_is_published_again() -> None:
+    """Reported once, however often it happens; publishing the same terms means that somebody has looked."""
+    report = ReportExceededBound(request="req_1", cost=2, hold=1)
+    exceeded = given(model, PUBLISHED).when(report).then(ModelBoundExceeded(request="req_1", cost=2, hold=1))
+    assert exceeded.state.bound_exceeded
+    exceeded.when(report).then_nothing_happened()
+    assert not exceeded.when(PUBLISH).then(PUBLISHED).state.bound_exceeded
+    given(model).when(report).then_nothing_happened()
 
 
 @pytest.mark.parametrize(
