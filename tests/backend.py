@@ -28,11 +28,12 @@ class Received:
 class Backend:
     """Answers chat completions with exactly the output cap, in one piece or word by word.
 
-    `refusing`: models answered with a status and no usage. `cutting`: models whose connection is closed half way.
+    `word` is what its answers are made of. `refusing`: models answered with a status and no usage. `cutting`: models whose connection is closed half way.
     `gates`: models that wait, before the last byte of their answer, until the event is set.
     """
 
     url: str = ""
+    word: str = "ok"
     received: list[Received] = field(default_factory=list)
     served: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Request id to (prompt tokens, completion tokens), written before the last byte leaves."""
@@ -77,7 +78,7 @@ class Backend:
 
     async def _plain(self, request: Received, usage: dict[str, int], writer: asyncio.StreamWriter) -> None:
         await self._gate(request)
-        content = "ok " * usage["completion_tokens"]
+        content = f"{self.word} " * usage["completion_tokens"]
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "length"}
         doc = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request.model}
         answer = json.dumps({**doc, "choices": [choice], "usage": usage}).encode()
@@ -95,7 +96,7 @@ class Backend:
         for number in range(usage["completion_tokens"]):
             if number == 1:
                 await self._gate_or_departure(request, reader)
-            choice = {"index": 0, "delta": {"content": "ok "}, "finish_reason": None}
+            choice = {"index": 0, "delta": {"content": f"{self.word} "}, "finish_reason": None}
             await self._event(request, writer, [choice], None)
             if request.model in self.cutting and number * 2 >= usage["completion_tokens"]:
                 self.served[request.id] = usage["prompt_tokens"], number + 1

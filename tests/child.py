@@ -17,7 +17,7 @@ class Child:
         self.command, self.log = list(command), log
         self._folder, self._environ = folder, dict(environ)
         self._process: asyncio.subprocess.Process | None = None
-        self._group = 0
+        self._groups: list[int] = []
         self._rest: asyncio.Task[bytes] | None = None
         self.said: list[str] = []
         """The lines of stdout up to the ready line."""
@@ -60,11 +60,11 @@ class Child:
                 env=self._environ,
                 start_new_session=True,
             )
-        self._group = self._process.pid
+        self._groups.append(self._process.pid)
 
     def living(self) -> list[int]:
-        """Processes of the group that have not ended."""
-        return living(self._group) if self._group else []
+        """Processes of this and of earlier starts that have not ended."""
+        return living(self._groups)
 
     def terminate(self) -> None:
         """SIGTERM to the main process."""
@@ -72,31 +72,33 @@ class Child:
         self._process.send_signal(signal.SIGTERM)
 
     async def ended(self, seconds: float = 60.0) -> int:
-        """The exit code of the main process, once the whole group has ended."""
-        assert self._process is not None
+        """The exit code of the main process, once nothing of it or its children is left."""
+        code = await self.main_ended(seconds)
+        await until(lambda: not self.living(), "every process ended", seconds)
+        return code
+
+    async def main_ended(self, seconds: float = 60.0) -> int:
+        """The exit code of the main process; its children may live on."""
+        assert self._process is not None and self._process.stdout is not None
         async with asyncio.timeout(seconds):
             code = await self._process.wait()
-            await until(lambda: not self.living(), f"processes {self.living()} ended", seconds)
-            if self._rest is not None:
-                await self._rest
-                self._rest = None
-            elif self._process.stdout is not None:
-                await self._process.stdout.read()
+            await (self._rest or self._process.stdout.read())
+        self._rest = None
         return code
 
     async def kill(self) -> None:
-        """SIGKILL to every process of the group at once."""
-        if self._process is None:
-            return
-        if self.living():
-            os.killpg(self._group, signal.SIGKILL)
-        await self.ended()
+        """SIGKILL to every process of every start at once."""
+        for group in self._groups:
+            if living([group]):
+                os.killpg(group, signal.SIGKILL)
+        if self._process is not None:
+            await self.ended()
 
     async def kill_main(self) -> None:
-        """SIGKILL to the main process alone; the others must end by themselves."""
+        """SIGKILL to the main process alone: its children must end by themselves."""
         assert self._process is not None
         self._process.kill()
-        await self.ended()
+        await self.main_ended()
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -104,8 +106,8 @@ class Child:
         return await self.ended()
 
 
-def living(group: int) -> list[int]:
-    """Ids of the processes of a group that run (one that ended and was not reaped does not)."""
+def living(groups: Sequence[int]) -> list[int]:
+    """Ids of the processes of some groups that run (one that ended and was not reaped does not)."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -114,6 +116,6 @@ def living(group: int) -> list[int]:
             state, _, process_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
         except (OSError, ValueError):
             continue  # it ended while we looked
-        if int(process_group) == group and state != "Z":
+        if int(process_group) in groups and state != "Z":
             found.append(int(entry.name))
     return found

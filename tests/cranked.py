@@ -8,7 +8,9 @@ import selectors
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 START = datetime(2026, 11, 23, 21, tzinfo=UTC)
 
@@ -50,13 +52,13 @@ class CrankedLoop(asyncio.SelectorEventLoop):
     def __init__(self, crank: Crank) -> None:
         self._crank = crank
         self._owned: dict[str, set[asyncio.Task[Any]]] = {}
-        self.errors: list[BaseException] = []
+        self.errors: list[object] = []
         """What ended a task and was raised to nobody."""
         selector = _Instant()
         super().__init__(selector)
         selector.idle = self.stop
         self.set_task_factory(self._own)
-        self.set_exception_handler(lambda _, context: self.errors.append(context["exception"]))
+        self.set_exception_handler(lambda _, context: self.errors.append(context.get("exception", context["message"])))
 
     def time(self) -> float:
         return self._crank.seconds
@@ -71,6 +73,14 @@ class CrankedLoop(asyncio.SelectorEventLoop):
 
     def settle(self) -> None:
         self.run_forever()
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """What `work` answers when it is called on this loop."""
+
+        async def run() -> T:
+            return work()
+
+        return self.run_until_complete(run())
 
     def kill(self, process: str) -> None:
         """Its tasks get no further; whoever calls sees to it that what they do on their way out reaches nobody."""

@@ -97,7 +97,7 @@ class LogBalances:
 
     topic: MemoryLog
     watermark: Callable[[int], int] | None = None
-    facts: dict[bytes, Any] = field(default_factory=dict)
+    _facts: dict[bytes, Any] = field(default_factory=dict)
 
     def partition(self, partition: int) -> PartitionBalances:
         books, admissions = self._fold(partition)
@@ -105,12 +105,10 @@ class LogBalances:
         return PartitionBalances(self._end(partition), books, opened)
 
     def overdue(self, now: Any) -> Sequence[Overdue]:
-        return [
-            overdue for overdue in self._in(State.OPEN) if self._fact(overdue.body).deadline < now
-        ]  # a stored admission has a deadline
+        return [overdue for overdue in self._in(State.OPEN) if self.fact(overdue.body).deadline < now]
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
-        return [waiting for waiting in self._in(State.UNCONFIRMED) if org in (None, self._fact(waiting.body).org)]
+        return [waiting for waiting in self._in(State.UNCONFIRMED) if org in (None, self.fact(waiting.body).org)]
 
     def _in(self, state: State) -> Sequence[Overdue]:
         found = []
@@ -125,13 +123,14 @@ class LogBalances:
     def _fold(self, partition: int) -> tuple[Books, dict[str, bytes]]:
         books, admissions = Books(), {}
         for record in self.topic.records[partition][: self._end(partition)]:
-            fact = self._fact(record.value)
+            fact = self.fact(record.value)
             books.apply(fact)
             if isinstance(fact, RequestAdmitted):
                 admissions[fact.attempt] = record.value
         return books, admissions
 
-    def _fact(self, body: bytes) -> Any:
-        if body not in self.facts:
-            self.facts[body] = decode_event(decode(body))
-        return self.facts[body]
+    def fact(self, body: bytes) -> Any:
+        """A stored fact, decoded once."""
+        if body not in self._facts:
+            self._facts[body] = decode_event(decode(body))
+        return self._facts[body]

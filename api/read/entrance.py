@@ -1,6 +1,5 @@
 """The entrance of the read API: who is asking is known before anything else happens, and every answer has its id."""
 
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,7 +11,6 @@ from domain.errors import TollhouseError
 
 READER = "tollhouse.reader"
 """Scope key of the `Reader`."""
-
 
 
 class Entrance:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,9 @@ from projections.reads.usage import DIMENSIONS, Dimension
 Format = Literal["json", "csv", "ndjson"]
 
 Limit = Annotated[int, Field(ge=1, le=1000)]
+
+Many = Annotated[list[str], Field(default_factory=list)]
+"""A parameter that may be repeated, or hold several values with commas: see `listed`."""
 
 
 class Params(BaseModel):
@@ -45,12 +48,12 @@ class Span(Params):
 class Only(Span):
     """Keeps what has one of the values named; several with commas, or the parameter repeated."""
 
-    project: list[str] = []
-    user: list[str] = []
-    key: list[str] = []
-    model: list[str] = []
-    backend: list[str] = []
-    outcome: list[str] = []
+    project: Many
+    user: Many
+    key: Many
+    model: Many
+    backend: Many
+    outcome: Many
 
     def only(self) -> dict[Dimension, tuple[str, ...]]:
         wanted = {name: listed(getattr(self, name)) for name in DIMENSIONS}
@@ -62,16 +65,17 @@ def listed(values: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
-def parse_moment(text: str, field: str, zone: ZoneInfo = ZoneInfo("UTC")) -> datetime:
+def parse_moment(text: str, field: str, zone: tzinfo = UTC) -> datetime:
     """The moment of a time or date, UTC. Raises `Invalid` naming `field`."""
     try:
         if len(text) == 10:
             moment = datetime.combine(date.fromisoformat(text), time())
         else:
-            moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped in the URL
+            unescaped = text.replace(" ", "+") if "T" in text else text  # a plus sign means a space in a URL
+            moment = datetime.fromisoformat(unescaped)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=zone)
-        if not 1970 < moment.year < 2200:
+        if not 1970 <= moment.year < 2200:
             raise ValueError(text)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):

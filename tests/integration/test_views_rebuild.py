@@ -75,7 +75,7 @@ def test_rebuilds_under_load_agree_and_reads_never_fail(file: ViewsFile, analyti
     balances, directory, done = SqliteBalances(file), SqliteDirectory(file), Event()
 
     def load() -> None:
-        while not done.is_set():
+        while not done.wait(0.01):
             traffic.run(5)
             control.run(1)
 

@@ -1,0 +1,74 @@
+"""The composition root of the read API: the live views of a data folder, asked through its adapters."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from api.read.deps import ReadDeps
+from cli.wiring import utc_now
+from cli.wiring_views import Views
+from commands.ports import Clock
+from infra.adapters.chdb_audit import AuditChain
+from infra.adapters.chdb_reads_audit import AnalyticsAuditTrail
+from infra.adapters.chdb_reads_facts import AnalyticsFacts
+from infra.adapters.chdb_reads_requests import AnalyticsRequests
+from infra.adapters.chdb_reads_usage import AnalyticsUsages
+from infra.adapters.data_folder import DataFolder
+from infra.adapters.ids import new_id
+from infra.adapters.secrets import InstallationSecrets
+from infra.adapters.sqlite_log import SqliteLogReader
+from infra.adapters.sqlite_reads import SqliteBucketSums
+from infra.adapters.sqlite_views_directory import SqliteDirectory
+from projections import audit, usage
+from projections.keyring import Keyring
+from projections.ports import CONTROL, FACTS
+from projections.reads.budgets import Budgets
+from projections.reads.events import Events
+from projections.reads.freshness import Freshness
+from projections.reads.past import Past
+from streams.keyring_follower import KeyringFollower
+
+
+@contextmanager
+def open_reads(
+    folder: DataFolder,
+    secret: bytes,
+    views: Views,
+    clock: Clock = utc_now,
+    ending: Callable[[], bool] = lambda: False,
+) -> Iterator[ReadDeps]:
+    """What the read API of these views stands on, with a keyring of its own that it feeds itself."""
+    readers = {topic: SqliteLogReader(folder.log, topic) for topic in (CONTROL, FACTS)}
+    keys = SqliteLogReader(folder.log, CONTROL)
+    keyring = Keyring()
+
+    def live_usage() -> int | None:
+        return views.catalog.live(usage.NAME)
+
+    def live_audit() -> int | None:
+        return views.catalog.live(audit.NAME)
+
+    trail = AnalyticsAuditTrail(views.analytics, live_audit, AuditChain(views.analytics, views.catalog))
+    try:
+        yield ReadDeps(
+            keyring=keyring,
+            refresh=KeyringFollower(keyring, keys).step,
+            secrets=InstallationSecrets(secret),
+            clock=clock,
+            new_id=new_id,
+            freshness=Freshness(views.engines, readers, views.parking, clock),
+            budgets=Budgets(SqliteDirectory(views.file), SqliteBucketSums(views.file)),
+            past=Past(readers[CONTROL], readers[FACTS]),
+            usages=AnalyticsUsages(views.analytics, live_usage),
+            requests=AnalyticsRequests(views.analytics, live_usage),
+            audit=trail,
+            events=Events(trail, AnalyticsFacts(views.analytics, live_usage)),
+            engines=views.engines,
+            rebuilder=views.rebuilder,
+            parking=views.parking,
+            live=views.catalog.live,
+            failing=lambda: {name: health.error for name, health in views.runner.health().items()},
+            ending=ending,
+        )
+    finally:
+        for reader in (*readers.values(), keys):
+            reader.close()

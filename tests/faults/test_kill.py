@@ -1,0 +1,319 @@
+"""P2: what was served is on the books, once. kill -9 at random moments under mixed load loses nothing and bills nothing twice."""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exact import cost, dollars, nano
+from tests.http1 import Answer, Cut, Http
+from tests.lab import Balance, HelloService, Key, Lab, Row
+from tests.waiting import PATIENCE, eventually, until
+
+CALLERS = 24
+ROOM, TIGHT = "1000", "0.02"
+PRICES = {
+    "steady": {"input_usd": "0.150001", "output_usd": "0.600007"},
+    "flaky": {"input_usd": "3.000000007", "output_usd": "15.000000001"},
+    "tight": {"input_usd": "30.000001", "output_usd": "60.000003"},
+}
+ORG = {"steady": "acme", "flaky": "acme", "tight": "small"}
+BUDGETS = (("acme", "cap", ROOM), ("acme", "team", ROOM), ("small", "cap", TIGHT))
+
+
+@dataclass
+class Seen:
+    """What the callers got whole, by request id: completions with what they were told, and errors."""
+
+    served: dict[str, Answer] = field(default_factory=dict)
+    model: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    answers: int = 0
+    cut: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, model: str, answer: Answer) -> None:
+        self.answers += 1
+        if answer.id in self.model:
+            self.wrong.append(f"two answers with one id: {answer.id}")
+        self.model[answer.id] = model
+        code = answer.code if answer.status != 200 else _failure_on_stream(answer)
+        if code is None:
+            self.served[answer.id] = answer
+        else:
+            self.refused[answer.id] = code
+
+
+@dataclass
+class Attack:
+    """A product under mixed load, its two backends, and what everybody saw."""
+
+    lab: Lab
+    steady: HelloService
+    flaky: HelloService
+    keys: dict[str, Key]
+    seen: Seen = field(default_factory=Seen)
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    balances_read: int = 0
+    ready: list[float] = field(default_factory=list)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Everything that the backends served, by their own record."""
+        return self.steady.served() + self.flaky.served()
+
+
+def _failure_on_stream(answer: Answer) -> str | None:
+    """The code that a stream ended with, None for one that came to its ``[DONE]``, and for plain answers."""
+    if answer.headers["content-type"].startswith("application/json"):
+        return None
+    *_, last = answer.events()
+    return None if last == "[DONE]" else str(json.loads(last)["error"]["code"])
+
+
+@contextlib.asynccontextmanager
+async def attack() -> AsyncIterator[Attack]:
+    """Callers of every kind, until the context ends; then what they were doing is finished."""
+    async with Lab() as lab:
+        steady = await lab.hello("steady", "--ttft-ms", "3", "--ms-per-token", "0.2")
+        flaky = await lab.hello("flaky", "--error-rate", "0.2", "--drop-rate", "0.2", "--ttft-ms", "2")
+        await lab.model("steady", steady.url, PRICES["steady"], "steady")
+        await lab.model("flaky", flaky.url, PRICES["flaky"], "flaky")
+        await lab.model("tight", steady.url, PRICES["tight"], "steady")
+        keys = await lab.org("acme", ("team", "rest"))
+        keys |= await lab.org("small")
+        for org, budget, limit in BUDGETS:
+            await lab.budget(org, budget, limit, project="team" if budget == "team" else None)
+        made = Attack(lab, steady, flaky, keys)
+        made.up.set()
+        tasks = [asyncio.create_task(caller(made, number)) for number in range(CALLERS)]
+        tasks.append(asyncio.create_task(watch(made)))
+        try:
+            yield made
+        finally:
+            made.over.set()
+            made.up.set()
+            await asyncio.gather(*tasks)
+
+
+async def caller(attack: Attack, number: int) -> None:
+    """Asks in every way there is; after a cut it waits for the product to be back."""
+    dice = random.Random(number)
+    http = Http(attack.lab.url)
+    while not attack.over.is_set():
+        await attack.up.wait()
+        model = dice.choices(list(PRICES), (6, 3, 1))[0]
+        key = attack.keys["main" if model == "tight" else dice.choice(("team", "rest"))]
+        fields: dict[str, Any] = {"max_tokens": dice.randint(1, 60)}
+        if dice.random() < 0.5:
+            fields["stream"] = True
+            if dice.random() < 0.5:
+                fields["stream_options"] = {"include_usage": True}
+        try:
+            answer = await attack.lab.chat(key, model, "word " * dice.randint(1, 30), http, **fields)
+        except Cut:
+            attack.seen.cut += 1
+            await asyncio.sleep(0.01)
+            continue
+        attack.seen.add(model, answer)
+        if answer.status != 200:
+            await asyncio.sleep(0.01)
+    await http.close()
+
+
+async def watch(attack: Attack) -> None:
+    """Reads every budget again and again: consumed + held never passes the limit."""
+    http = Http(attack.lab.url)
+    headers = {"authorization": f"Bearer {attack.lab.admin_key}"}
+    while not attack.over.is_set():
+        for org, budget, _ in BUDGETS:
+            with contextlib.suppress(Cut):
+                answer = await http.call("GET", f"/read/v1/orgs/{org}/budgets/{budget}", None, headers)
+                if answer.status == 200:
+                    attack.balances_read += 1
+                    doc = answer.json()
+                    if nano(doc["consumed_usd"]) + nano(doc["held_usd"]) > nano(doc["limit_usd"]):
+                        attack.seen.wrong.append(f"over its limit: {doc}")
+        await asyncio.sleep(0.05)
+    await http.close()
+
+
+async def strike(attack: Attack, dice: random.Random) -> None:
+    """kill -9 after a random number of answers and a random moment more: the whole group, the main process alone, or once
+    more while it starts. Then it is started on the same folder."""
+    lab, wanted = attack.lab, attack.seen.answers + dice.randint(20, 150)
+    await until(lambda: attack.seen.answers >= wanted, "answers between two kills")
+    await asyncio.sleep(dice.uniform(0, 0.03))
+    attack.up.clear()
+    match dice.choice(("group", "main", "main", "start")):
+        case "group":
+            await lab.product.kill()
+        case "main":
+            await lab.product.kill_main()
+        case _:
+            await lab.product.kill_main()
+            await lab.product.spawn()
+            await asyncio.sleep(dice.uniform(0, 1.0))
+            await lab.product.kill_main()
+    await lab.start()
+    attack.ready.append(lab.product.ready_seconds)
+    attack.up.set()
+
+
+async def quiet(attack: Attack) -> None:
+    """Ends the backends, who first finish what they have begun: their journals are complete then."""
+    assert await attack.steady.child.stop() == 0
+    assert await attack.flaky.child.stop() == 0
+
+
+async def books(lab: Lab) -> dict[str, Row]:
+    """All rows of both orgs once nothing is open any more."""
+
+    async def rows() -> list[Row]:
+        return await lab.rows("acme") + await lab.rows("small")
+
+    found = await eventually(rows, lambda rows: not any(row.outcome == "open" for row in rows), PATIENCE * 2)
+    assert Counter(row.outcome for row in found)["open"] == 0
+    ids = Counter(row.id for row in found)
+    assert max(ids.values()) == 1, f"on the books more than once: {ids.most_common(3)}"
+    return {row.id: row for row in found}
+
+
+def compare(attack: Attack, rows: dict[str, Row]) -> None:
+    """The books against the backends' journals and the callers' answers, id by id."""
+    seen, lines = attack.seen, attack.journal()
+    assert not seen.wrong
+    exact = {line["request_id"]: _cost(line) for line in lines}
+    assert len(exact) == len(lines), "a request was dispatched twice"
+    for id, amount in exact.items():
+        row = rows.get(id)
+        assert row is not None, f"served and not on the books: {id}"
+        assert row.outcome in ("completed", "unconfirmed"), f"served and {row.outcome}: {row}"
+        if row.outcome == "completed":
+            assert row.cost == amount, f"{row}; the backend served {dollars(amount)}"
+        else:
+            assert row.cost >= amount, f"{row} is below what the backend served: {dollars(amount)}"
+    for id, answer in seen.served.items():
+        assert rows[id].outcome == "completed", f"answered whole and {rows[id].outcome}: {id}"
+        if "x-tollhouse-cost-usd" in answer.headers:
+            assert nano(answer.headers["x-tollhouse-cost-usd"]) == rows[id].cost
+    for row in rows.values():
+        if row.outcome == "completed":
+            assert row.id in exact, f"billed and never served: {row}"
+    for id, code in seen.refused.items():
+        if code == "upstream_error":
+            assert rows[id].outcome in ("failed", "unconfirmed"), rows[id]
+            assert (id in exact) == (rows[id].outcome == "unconfirmed"), rows[id]
+        else:
+            assert id not in exact, f"refused with {code} and served all the same: {id}"
+    for org, _, limit in BUDGETS:
+        spent = sum(_cost(line) for line in lines if ORG[line["model"]] == org)
+        assert spent <= nano(limit), f"{org}: {dollars(spent)} served"
+
+
+async def balances_agree(lab: Lab, rows: dict[str, Row]) -> None:
+    """Every budget says what the rows of its scope add up to, and holds nothing."""
+    for org in ("acme", "small"):
+        mine = [row for row in rows.values() if ORG.get(row.model) == org]
+        estimated = sum(row.cost for row in mine if row.outcome == "unconfirmed")
+        consumed = estimated + sum(row.cost for row in mine if row.outcome == "completed")
+        balance = await eventually(lambda org=org: lab.balance(org, "cap"), lambda b: not b.held)
+        assert balance == Balance(balance.limit, consumed, 0, estimated)
+
+
+async def reconcile(attack: Attack) -> None:
+    """Gives the books the backends' own records; afterwards the difference is exactly zero."""
+    lab, record = attack.lab, attack.lab.folder / "record.ndjson"
+    record.write_text("".join(f"{json.dumps(line)}\n" for line in attack.journal()))
+    code, out, err = await lab.run("reconcile", "--file", str(record), "-o", "json")
+    assert code == 0, err
+    rows = await eventually(
+        lambda: books(lab), lambda rows: not any(row.outcome == "unconfirmed" for row in rows.values())
+    )
+    exact = {line["request_id"]: _cost(line) for line in attack.journal()}
+    billed = {row.id: row.cost for row in rows.values() if row.outcome == "completed"}
+    assert billed == exact
+    assert sum(row.cost for row in rows.values()) == sum(exact.values())
+    await balances_agree(lab, rows)
+    print(f"reconciled: {out.strip()}; books minus backends: {dollars(sum(billed.values()) - sum(exact.values()))}")
+
+
+async def kill_and_compare(rounds: int) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"\nP2: seed {seed}")
+    dice = random.Random(seed)
+    async with attack() as made:
+        for _ in range(rounds):
+            await strike(made, dice)
+        last = made.seen.answers + 50
+        await until(lambda: made.seen.answers >= last, "answers after the last kill")
+        made.over.set()
+        await until(lambda: made.up.is_set(), "the product is up")
+        await quiet(made)
+        rows = await books(made.lab)
+        outcomes = Counter(row.outcome for row in rows.values())
+        print(
+            f"{rounds} kills: {len(made.journal())} served, {made.seen.answers} whole answers, {made.seen.cut} cut; "
+            f"rows {dict(outcomes)}; balances read {made.balances_read} times\n"
+            f"time to ready: median {sorted(made.ready)[rounds // 2]:.2f} s, most {max(made.ready):.2f} s "
+            f"({', '.join(f'{seconds:.2f}' for seconds in made.ready[:10])} …)"
+        )
+        compare(made, rows)
+        assert made.balances_read
+        assert {"completed", "failed", "unconfirmed", "denied"} <= set(outcomes), "the load was not mixed"
+        await balances_agree(made.lab, rows)
+        await reconcile(made)
+
+
+def _cost(line: dict[str, Any]) -> int:
+    return cost(PRICES[line["model"]], line["prompt_tokens"], line["completion_tokens"])
+
+
+async def test_ten_kills_lose_nothing_and_bill_nothing_twice() -> None:
+    """Every whole answer is on the books once at its exact cost; all that was served is completed at its cost or unconfirmed
+    at no less; no budget is ever over its limit; reconciled with the backends' journals the difference is exactly zero."""
+    await kill_and_compare(10)
+
+
+@pytest.mark.full
+async def test_a_hundred_kills_lose_nothing_and_bill_nothing_twice() -> None:
+    """The same, a hundred times on one folder."""
+    await kill_and_compare(100)
+
+
+@pytest.mark.full
+async def test_time_to_ready_with_a_hundred_thousand_past_requests() -> None:
+    """A figure, not a limit: kill -9 on a folder with 100,000 requests, and how long the next start takes to be ready."""
+    async with Lab() as lab:
+        hello = await lab.hello()
+        await lab.model("hello", hello.url)
+        key = (await lab.org("acme"))["main"]
+        await lab.budget("acme", "cap", ROOM)
+        trace = lab.folder / "trace.csv"
+        _write_trace(trace, 100_000)
+        words = ("load", "--trace", str(trace), "--key", key.secret, "--concurrency", "64", "-o", "json")
+        code, out, err = await lab.run(*words)
+        assert code == 0, err
+        assert len(hello.served()) == 100_000
+        figures = []
+        for _ in range(3):
+            await lab.product.kill()
+            await lab.start()
+            figures.append(lab.product.ready_seconds)
+            assert (await lab.chat(key, "hello")).status == 200
+        told = ", ".join(f"{seconds:.2f} s" for seconds in figures)
+        print(f"\nready after kill -9 with 100,000 past requests: {told} (load: {out.strip()})")
+
+
+def _write_trace(path: Path, rows: int) -> None:
+    with path.open("w") as file:
+        file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+        for number in range(rows):
+            file.write(f"2023-11-16 18:{number // 60_000:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}0000,10,10\n")
