@@ -1,6 +1,7 @@
 """Passes a request on to another process of the same installation, unchanged, and its answer back as it comes."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"host"}
 )
 _MAX_BODY = 4 * 1024 * 1024
+_PATIENCE = 10.0
+_RETRY_SECONDS = 0.05
 
 
 class Sender(Protocol):
@@ -49,12 +52,23 @@ class Proxy:
         headers = b"".join(b"%b: %b\r\n" % (k, v) for k, v in scope["headers"] if k not in _HOP_BY_HOP)
         method = scope["method"].encode()
         try:
-            response = await self._sender.send(self._url, path, headers, body, self._timeout, method, True)
+            response = await self._sent(path, headers, body, method)
         except UpstreamFailed as failure:
             message = f"the read side is not ready: {failure.message}"
             await exchange.send_bytes(503, error_body(503, "not_ready", message), [(b"retry-after", b"1")])
             return
         await self._relay(exchange, response)
+
+    async def _sent(self, path: str, headers: bytes, body: bytes, method: bytes) -> UpstreamResponse:
+        """What was surely not sent is tried again while the other process starts."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._sender.send(self._url, path, headers, body, self._timeout, method, True)
+            except UpstreamFailed as failure:
+                if failure.sent or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _relay(self, exchange: Exchange, response: UpstreamResponse) -> None:
         headers = [(k, v) for k, v in response.headers if k not in _HOP_BY_HOP or k == b"content-length"]

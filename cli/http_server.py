@@ -19,11 +19,13 @@ async def serve_app(
     address: tuple[str, int] | str,
     ready: Callable[[str], None],
     failed: "asyncio.Future[None] | None" = None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves on HOST, PORT (or a unix socket's path) until SIGTERM or SIGINT, then finishes what is under way.
 
-    `ready` gets the base URL once requests are accepted. Raises what `failed` holds if that ends the process, and
-    `TollhouseError` (``address_in_use``) if the address cannot be had.
+    `ready` gets the base URL once requests are accepted; `stopping` is called when the end begins, to end what never ends
+    by itself. Raises what `failed` holds if that ends the process, and `TollhouseError` (``address_in_use``) if the address
+    cannot be had.
     """
     config = uvicorn.Config(
         app,
@@ -49,8 +51,13 @@ async def serve_app(
         url = f"http://{host}:{port}"
     server = _Server(config)
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping()
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     serving = asyncio.ensure_future(server.serve(sockets=[listener] if listener else None))
     try:
         await server.until_started(serving)
@@ -76,9 +83,6 @@ def _listen(address: tuple[str, int]) -> socket.socket:
 
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: the loop has ours."""
-
-    def stop(self) -> None:
-        self.should_exit = True
 
     async def until_started(self, serving: "asyncio.Future[None]") -> None:
         while not self.started:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import uvloop
 
+from api.read.app import create_app
 from cli import log_lines
 from cli.http_server import serve_app
 from cli.settings import load_settings
-from cli.wiring_views import open_views, read_app
+from cli.wiring import installation_secret
+from cli.wiring_reads import open_reads
+from cli.wiring_views import open_views
 from infra.adapters.child_process import end_with_parent
 from infra.adapters.data_folder import DataFolder
 
@@ -34,11 +37,12 @@ def main() -> None:
 async def _run(data: Path) -> None:
     settings = load_settings({"data": data})
     folder = DataFolder(data)
+    ending = asyncio.Event()
     with open_views(folder) as views:
         views.runner.start()
         try:
-            async with read_app(settings, folder, views) as app:
-                await serve_app(app, str(folder.views_socket), lambda _: None)
+            with open_reads(folder, installation_secret(settings, folder), views, ending=ending.is_set) as deps:
+                await serve_app(create_app(deps), str(folder.views_socket), lambda _: None, stopping=ending.set)
         finally:
             await asyncio.to_thread(views.runner.stop)
 

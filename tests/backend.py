@@ -28,8 +28,8 @@ class Received:
 class Backend:
     """Answers chat completions with exactly the output cap, in one piece or word by word.
 
-    `word` is what its answers are made of. `refusing`: models answered with a status and no usage. `cutting`: models whose connection is closed half way.
-    `gates`: models that wait, before the last byte of their answer, until the event is set.
+    `word` is what its answers are made of. `refusing`: models answered with a status and no usage. `cutting`: models whose
+    connection is closed half way. `gates`: models that wait, before the last byte of their answer, until the event is set.
     """
 
     url: str = ""
@@ -153,7 +153,7 @@ async def backend() -> AsyncIterator[Backend]:
             under_way.discard(task)
 
     server = await asyncio.start_server(session, "127.0.0.1", 0, backlog=4096)
-    made.url = "http://127.0.0.1:{}/v1".format(server.sockets[0].getsockname()[1])
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield made
     finally:

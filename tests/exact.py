@@ -23,6 +23,6 @@ def dollars(amount: int) -> str:
 
 
 def cost(price: Mapping[str, str], prompt: int, completion: int) -> int:
-    """What a request costs in nano-dollars, rounded up once. `price`: dollars per million tokens, ``input_usd``, ``output_usd``."""
+    """What a request costs in nano-dollars, rounded up once. `price`: ``input_usd``, ``output_usd`` per million tokens."""
     exact = prompt * Fraction(price["input_usd"]) + completion * Fraction(price["output_usd"])
     return ceil(exact * NANO / 1_000_000)

@@ -138,9 +138,7 @@ class Http:
             raise Cut(f"not answered within {seconds} s", {}, b"".join(parts)) from None
         return Answer(opened.status, opened.headers, b"".join(parts), opened.began)
 
-    async def open(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Opened:
+    async def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Opened:
         """Sends a request and reads its answer's head. Raises `Cut`."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         head = {"host": f"{self._host}:{self._port}", "content-type": "application/json", "content-length": len(data)}

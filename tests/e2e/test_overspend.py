@@ -1,9 +1,11 @@
 """P1: a hard budget is never exceeded, by any number of clients at once, on any budget of the path."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.exact import cost, dollars, nano
@@ -33,8 +35,6 @@ class Storm:
 
 def body(stream: bool) -> dict[str, Any]:
     """A request whose JSON has exactly `BODY` bytes; its prompt is one long word."""
-    import json
-
     made: dict[str, Any] = {"model": "m", "max_tokens": OUTPUT, "messages": [{"role": "user", "content": ""}]}
     if stream:
         made["stream"] = True
@@ -66,7 +66,10 @@ def judge(answer: Answer, storm: Storm) -> bool:
 async def client(lab: Lab, key: Key, stream: bool, storm: Storm) -> None:
     """One caller: again and again while the money is held, until it is served or refused for good."""
     headers = {"authorization": f"Bearer {key.secret}"}
-    while not judge(await lab.http.call("POST", "/v1/chat/completions", body(stream), headers), storm):
+    while True:
+        answer = await lab.http.call("POST", "/v1/chat/completions", body(stream), headers)
+        if judge(answer, storm):
+            return
         await asyncio.sleep(random.uniform(0.05, 0.5))
 
 
@@ -126,7 +129,7 @@ async def test_a_thousand_clients_cannot_overspend_two_budgets_of_one_path(lab: 
         assert refused["period_end"] is None
     assert {refused["id"] for refused in rest.exhausted} == {"cap"}
     for budget, limit, total in (("cap", ORG_LIMIT, spent), ("team", TEAM_LIMIT, team.served * COST)):
-        final = await eventually(lambda name=budget: lab.balance("acme", name), lambda b: not b.held)
+        final = await eventually(partial(lab.balance, "acme", budget), lambda balance: not balance.held)
         assert (final.limit, final.consumed, final.held) == (nano(limit), total, 0)
     rows = await lab.rows("acme")
     completed = [row for row in rows if row.outcome == "completed"]

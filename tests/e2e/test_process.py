@@ -163,7 +163,6 @@ def _found(lab: Lab, secrets: list[str]) -> list[str]:
     found = []
     for path in [*files, lab.product.log]:
         content = path.read_bytes()
-        for secret in [*secrets, installation]:
-            if secret.encode() in content:
-                found.append(f"{secret} in {path.relative_to(lab.folder)}")
+        there = [secret for secret in (*secrets, installation) if secret.encode() in content]
+        found += [f"{secret} in {path.relative_to(lab.folder)}" for secret in there]
     return found

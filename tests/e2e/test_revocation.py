@@ -1,5 +1,6 @@
 """P5: once a command that takes something away has answered, no request that begins after it succeeds."""
 
+import asyncio
 import time
 
 import pytest
@@ -79,8 +80,6 @@ async def test_what_was_taken_away_can_be_given_back(lab: Lab) -> None:
 
 async def test_a_stream_under_way_ends_by_itself_and_is_paid_for(lab: Lab) -> None:
     """A key revoked while its stream runs: the stream comes to its end, and its cost is on the books."""
-    import asyncio
-
     fake, key = await set_up(lab)
     gate = fake.gates["m"] = asyncio.Event()
     stream = await lab.stream(key, "m", max_tokens=3)

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ async def balances_agree(lab: Lab, rows: dict[str, Row]) -> None:
         mine = [row for row in rows.values() if ORG.get(row.model) == org]
         estimated = sum(row.cost for row in mine if row.outcome == "unconfirmed")
         consumed = estimated + sum(row.cost for row in mine if row.outcome == "completed")
-        balance = await eventually(lambda org=org: lab.balance(org, "cap"), lambda b: not b.held)
+        balance = await eventually(partial(lab.balance, org, "cap"), lambda balance: not balance.held)
         assert balance == Balance(balance.limit, consumed, 0, estimated)
 
 
@@ -316,4 +317,6 @@ def _write_trace(path: Path, rows: int) -> None:
     with path.open("w") as file:
         file.write("TIMESTAMP,ContextTokens,GeneratedTokens\n")
         for number in range(rows):
-            file.write(f"2023-11-16 18:{number // 60_000:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}0000,10,10\n")
+            file.write(
+                f"2023-11-16 18:{number // 60_000:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}0000,10,10\n"
+            )
