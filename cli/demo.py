@@ -195,7 +195,7 @@ def _settled(read: Callable[[], Books], sent: int) -> Books:
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         books = read()
-        if (len(books.rows) + books.folded >= sent and not books.open) or time.monotonic() > deadline:
+        if (books.requests >= sent and not books.open) or time.monotonic() > deadline:
             return books
         time.sleep(0.5)
 

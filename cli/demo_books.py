@@ -31,11 +31,16 @@ class Books:
     served: dict[str, dict[str, Any]]
     budgets: list[dict[str, Any]]
     usage: list[dict[str, Any]]
-    denied_by: dict[str, int]
-    folded: int
+    denied: int
+    """Refusals, each counted, also those that share a row."""
     booked: Decimal = Decimal(0)
     backend: Decimal = Decimal(0)
     differences: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        """Requests in the books, refused ones included."""
+        return sum(row["outcome"] != "denied" for row in self.rows) + self.denied
 
     @property
     def open(self) -> int:
@@ -53,8 +58,8 @@ def price_of(line: Mapping[str, Any], price: Mapping[str, str]) -> Decimal:
 def read_books(reader: Reader, journal: Path, orgs: Sequence[str], price: Mapping[str, str]) -> Books:
     """Reads everything and compares."""
     rows: list[dict[str, str]] = []
-    budgets, usage, denied_by = [], [], dict[str, int]()
-    denied_rows = denied = 0
+    budgets, usage = [], []
+    denied = 0
     for org in orgs:
         text = b"".join(reader.text(f"/read/v1/orgs/{org}/requests", {"format": "csv"})).decode()
         rows += csv.DictReader(io.StringIO(text))
@@ -62,20 +67,12 @@ def read_books(reader: Reader, journal: Path, orgs: Sequence[str], price: Mappin
         grouped = reader.get(f"/read/v1/orgs/{org}/usage", {"bucket": "all", "group_by": "project"})["data"]
         usage += [{"org": org, **row} for row in grouped]
         denied += sum(row["denied"] for row in grouped)
-        by_budget = reader.get(f"/read/v1/orgs/{org}/usage", {"bucket": "all", "group_by": "budget,code,outcome"})[
-            "data"
-        ]
-        for row in by_budget:
-            if row["outcome"] == "denied":
-                reason = f"{row['code']} ({org}/{row['budget']})" if row["budget"] else row["code"]
-                denied_by[reason] = denied_by.get(reason, 0) + row["denied"]
-    denied_rows = sum(row["outcome"] == "denied" for row in rows)
     served = {}
     for line in journal.read_text().splitlines():
         entry = json.loads(line)
         if entry["request_id"] is not None:
             served[entry["request_id"]] = entry
-    books = Books(rows, served, budgets, usage, denied_by, denied - denied_rows)
+    books = Books(rows, served, budgets, usage, denied)
     _compare(books, price)
     return books
 

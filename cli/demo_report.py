@@ -28,9 +28,6 @@ def report(figures: Figures) -> bool:
         [{"outcome": name, "requests": count} for name, count in sorted(replay.outcomes.items())],
         ("outcome", "requests"),
     )
-    if books.denied_by:
-        print("\nRefused by")
-        _print([{"reason": k, "requests": n} for k, n in sorted(books.denied_by.items())], ("reason", "requests"))
     print("\nCost per project")
     _print(books.usage, ("org", "project", "requests", "denied", "input_tokens", "output_tokens", "cost_usd"))
     print("\nBudgets")

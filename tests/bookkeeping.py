@@ -72,7 +72,7 @@ class Spent:
     cost: int = 0
     held: int = 0
     count: int = 1
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass
@@ -261,7 +261,7 @@ def _request(books: Books, rng: random.Random, org: str, moment: datetime, fate:
             book("open", held=admitted.hold)
         case "void":
             write(end(admitted, RequestFailed, reason="not_dispatched"))
-            book("failed", **{"backend": None})
+            book("failed", backend=None)
             return lambda: write(admitted)
         case other:
             raise AssertionError(other)

@@ -33,11 +33,12 @@ class Load:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one request. `status` 0: no whole answer, and `code` says why. Times in milliseconds; tokens as the
-    answer reported them; `request_id` is the router's."""
+    """What became of one request. `status` 0: no whole answer, and `code` says why; `budget` is the one that refused. Times
+    in milliseconds; tokens as the answer reported them; `request_id` is the router's."""
 
     status: int = 0
     code: str = ""
+    budget: str = ""
     request_id: str | None = None
     latency_ms: float = 0.0
     prompt_tokens: int = 0
@@ -46,8 +47,8 @@ class Outcome:
 
     @property
     def name(self) -> str:
-        """Status and code: ``200``, ``402 insufficient_quota``, ``0 connection_lost``."""
-        return f"{self.status} {self.code}".rstrip()
+        """Status, code and budget: ``200``, ``402 insufficient_quota cap``, ``0 connection_lost``."""
+        return f"{self.status} {self.code} {self.budget}".rstrip()
 
 
 @dataclass(slots=True)
@@ -84,8 +85,13 @@ class _Usage(msgspec.Struct):
     completion_tokens: int = 0
 
 
+class _Budget(msgspec.Struct):
+    id: str = ""
+
+
 class _Error(msgspec.Struct):
     code: str | None = None
+    budget: _Budget | None = None
 
 
 class _Body(msgspec.Struct):
@@ -185,6 +191,7 @@ def _fill(outcome: Outcome, body: bytes, stream: bool) -> None:
         outcome.prompt_tokens, outcome.completion_tokens = known.usage.prompt_tokens, known.usage.completion_tokens
     if known.error is not None:
         outcome.code = known.error.code or ""
+        outcome.budget = known.error.budget.id if known.error.budget else ""
 
 
 class _Connection(asyncio.Protocol):

@@ -1,0 +1,72 @@
+"""The read API over a known log: the real log, engines, SQLite and chDB in a folder, asked in process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from api.read.app import create_app
+from api.read.deps import ReadDeps
+from cli.wiring_reads import open_reads
+from cli.wiring_views import Views, open_views
+from infra.adapters.data_folder import DataFolder
+from tests.bookkeeping import NOW, SECRET, Books, write_log
+
+
+@dataclass
+class ReadHouse:
+    """`get` asks with a key of the books, by name."""
+
+    app: FastAPI
+    deps: ReadDeps
+    views: Views
+    books: Books
+    folder: DataFolder
+
+    async def call(self, method: str, path: str, key: str | None = "root", **headers: str) -> httpx.Response:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            sent["authorization"] = f"Bearer {self.books.keys[key]}"
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, headers=sent)
+
+    async def get(self, path: str, key: str | None = "root", **headers: str) -> Any:
+        """The document at `path`, which must be there."""
+        answer = await self.call("GET", path, key, **headers)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    async def refused(self, status: int, code: str, path: str, key: str | None = "root", **headers: str) -> Any:
+        """The problem that `path` answers."""
+        answer = await self.call("GET", path, key, **headers)
+        doc = answer.json()
+        assert (answer.status_code, (doc.get("error") or doc)["code"]) == (status, code), answer.text
+        return doc
+
+
+@contextmanager
+def open_house(folder: DataFolder, books: Books, now: datetime = NOW) -> Iterator[ReadHouse]:
+    """Writes the log, lets the views catch up, and opens the API."""
+    write_log(folder, books)
+    with open_views(folder) as views:
+        views.runner.start()
+        try:
+            with open_reads(folder, SECRET, views, lambda: now) as deps:
+                catch_up(deps)
+                yield ReadHouse(create_app(deps), deps, views, books, folder)
+        finally:
+            views.runner.stop()
+
+
+def catch_up(deps: ReadDeps, seconds: float = 60.0) -> None:
+    """Returns once every view has all of the log."""
+    deadline = time.monotonic() + seconds
+    while any(deps.freshness.lag(name) for name in deps.freshness.names):
+        assert time.monotonic() < deadline, deps.failing()
+        time.sleep(0.01)
