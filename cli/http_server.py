@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -20,8 +20,9 @@ async def serve_app(
     ready: Callable[[str], None],
     failed: "asyncio.Future[None] | None" = None,
     stopping: Callable[[], None] = lambda: None,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
-    """Serves on HOST, PORT (or a unix socket's path) until SIGTERM or SIGINT, then finishes what is under way.
+    """Serves on HOST, PORT (or a unix socket's path) until one of `signals`, then finishes what is under way.
 
     `ready` gets the base URL once requests are accepted; `stopping` is called when the end begins, to end what never ends
     by itself. Raises what `failed` holds if that ends the process, and `TollhouseError` (``address_in_use``) if the address
@@ -56,7 +57,7 @@ async def serve_app(
         stopping()
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         loop.add_signal_handler(number, stop)
     serving = asyncio.ensure_future(server.serve(sockets=[listener] if listener else None))
     try:
@@ -68,7 +69,7 @@ async def serve_app(
         if failed is not None and failed.done():
             failed.result()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals:
             loop.remove_signal_handler(number)
 
 
@@ -77,7 +78,8 @@ def _listen(address: tuple[str, int]) -> socket.socket:
         return socket.create_server(address, backlog=8192, reuse_port=False)
     except OSError as error:
         host, port = address
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # negative: of the resolver
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # negative: of the resolver
         raise TollhouseError(f"cannot listen on {host}:{port}: {reason}", code="address_in_use") from None
 
 

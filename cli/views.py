@@ -17,7 +17,7 @@ from cli.settings import load_settings
 from cli.wiring import installation_secret
 from cli.wiring_reads import open_reads
 from cli.wiring_views import open_views
-from infra.adapters.child_process import end_with_parent
+from infra.adapters.child_process import END, end_with_parent
 from infra.adapters.data_folder import DataFolder
 
 NICENESS = 5
@@ -42,7 +42,8 @@ async def _run(data: Path) -> None:
         views.runner.start()
         try:
             with open_reads(folder, installation_secret(settings, folder), views, ending=ending.is_set) as deps:
-                await serve_app(create_app(deps), str(folder.views_socket), lambda _: None, stopping=ending.set)
+                app, where = create_app(deps), str(folder.views_socket)
+                await serve_app(app, where, lambda _: None, stopping=ending.set, signals=(END,))
         finally:
             await asyncio.to_thread(views.runner.stop)
 

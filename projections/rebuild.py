@@ -139,7 +139,7 @@ class _Run:
             for partition, mark in target.items():
                 if at[partition] < mark.offset:
                     found = self._reader.read(partition, at[partition], share)
-                    records += found
+                    records += [record for record in found if record.offset < mark.offset]
             if not records:
                 return
             self._new.feed(records)

@@ -63,10 +63,13 @@ class ControlTraffic:
         )
 
     def stray(self) -> None:
-        """A record again that a leader sent twice: it does not continue the chain."""
+        """A record that does not continue the chain: one that was there before, or one that runs ahead of it."""
         kept = self.log.records[0]
         old = kept[self.random.randrange(len(kept))]
-        self.log.append(0, old.value, old.position, old.previous)
+        if self.random.random() < 0.5:
+            self.log.append(0, old.value, old.position, old.previous)
+        else:
+            self.log.append(0, old.value, self.position + 5, self.position + 4)
 
     def _one(self, org: str, number: int) -> None:
         match self.random.randrange(4):

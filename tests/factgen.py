@@ -138,6 +138,7 @@ class Traffic:
             self._late_completion,
             self._voided,
             self._old_epoch,
+            self._repeated_after_opening,
             self._denied,
         )
 
@@ -185,6 +186,12 @@ class Traffic:
     def _old_epoch(self, partition: int, admitted: RequestAdmitted) -> None:
         self.open(partition)
         self.append(partition, admitted)
+
+    def _repeated_after_opening(self, partition: int, admitted: RequestAdmitted) -> None:
+        self.append(partition, admitted)
+        self.open(partition)
+        self.append(partition, admitted)
+        self.later(lambda: self.append(partition, self.completion(admitted)))
 
     def _denied(self, partition: int, admitted: RequestAdmitted) -> None:
         denied = RequestDenied(

@@ -74,8 +74,7 @@ class Router:
                 await self._chat(exchange)
             elif method == "GET" and path == "/v1/models":
                 endpoint = "models"
-                self._caller(exchange)
-                await exchange.send_json(200, self._models())
+                await exchange.send_json(200, self._models(self._caller(exchange)))
             elif method == "GET" and path.startswith("/v1/models/"):
                 endpoint = "models"
                 await self._one_model(exchange, path[len("/v1/models/") :])
@@ -158,12 +157,14 @@ class Router:
             self._hashes[digest] = hashed
         return caller
 
-    def _models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [_model_json(model.id) for model in self.keyring.models()]}
+    def _models(self, caller: Caller) -> dict[str, Any]:
+        """The models that the caller may use."""
+        allowed = [m.id for m in self.keyring.models() if caller.models is None or m.id in caller.models]
+        return {"object": "list", "data": [_model_json(name) for name in allowed]}
 
     async def _one_model(self, exchange: Exchange, name: str) -> None:
-        self._caller(exchange)
-        if self.keyring.model(name) is None:
+        caller = self._caller(exchange)
+        if self.keyring.model(name) is None or (caller.models is not None and name not in caller.models):
             raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
         await exchange.send_json(200, _model_json(name))
 

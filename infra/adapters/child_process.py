@@ -8,9 +8,12 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 RESTART_SECONDS = 0.5
+_FORCE_SECONDS = 30.0
 _log = logging.getLogger("tollhouse.child")
 
 
@@ -55,14 +58,20 @@ class ChildProcess:
             await child.wait()
 
 
+END = signal.SIGUSR1
+"""What a child gets when its parent is gone. The group's and the terminal's signals are the parent's business."""
+
+
 def end_with_parent() -> None:
-    """In the child: ignores the terminal's and the group's signals, and ends by SIGTERM to itself when the parent is gone."""
-    import threading
+    """In the child: ends by `END` when standard input does, and by force if that takes too long."""
 
     def watch() -> None:
         while os.read(0, 1024):
             continue
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), END)
+        time.sleep(_FORCE_SECONDS)
+        os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

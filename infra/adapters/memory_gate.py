@@ -24,6 +24,9 @@ SKEW = timedelta(seconds=60)
 BUSY_RETRY = 1.0
 """Seconds a caller is asked to wait when the money is there but held."""
 
+_FAILED = "failed"
+"""What an attempt with an Idempotency-Key is, whose state is void: only a failure voids one whose admission counted."""
+
 _PRUNE_EVERY = timedelta(minutes=1)
 _PRUNE_AFTER = timedelta(hours=1)
 
@@ -195,8 +198,9 @@ class MemoryGate:
             granted = Granted(known.hold, 0, ())
             part.holds[attempt] = _Hold(org, known.hold, at, buckets, granted, (), None, True, unconfirmed)
         for once, (request, at) in books.once.items():
-            state = books.attempts[request].state.value if request in books.attempts else "unknown"
-            entry = part.once[once] = _Once(request, at, state)
+            found = books.attempts.get(request)
+            outcome = "unknown" if found is None else _FAILED if found.state is State.VOID else found.state.value
+            entry = part.once[once] = _Once(request, at, outcome)
             if request in part.holds:
                 part.holds[request].once = entry
         part.watermark, part.opened = watermark, True
@@ -285,7 +289,7 @@ class MemoryGate:
                 for bucket in hold.buckets:
                     bucket.consumed += fact.cost
             case "RequestFailed":
-                self._end(part, fact.attempt, hold, State.VOID)
+                self._end(part, fact.attempt, hold, _FAILED)
             case "RequestVoided":
                 if not hold.logged:
                     self._end(part, fact.attempt, hold, State.VOID)
@@ -301,12 +305,12 @@ class MemoryGate:
                     for bucket in hold.buckets:
                         bucket.unconfirmed += hold.amount
 
-    def _end(self, part: _Partition, attempt: str, hold: _Hold, state: State) -> None:
+    def _end(self, part: _Partition, attempt: str, hold: _Hold, outcome: str) -> None:
         del part.holds[attempt]
         part.unlogged.pop(attempt, None)
         self._free_slots(part, hold)
         if hold.once is not None:
-            hold.once.outcome = state.value
+            hold.once.outcome = outcome
         for bucket in hold.buckets:
             bucket.held -= hold.amount
             if hold.unconfirmed:

@@ -174,14 +174,18 @@ async def quiet(attack: Attack) -> None:
     assert await attack.flaky.child.stop() == 0
 
 
-async def books(lab: Lab) -> dict[str, Row]:
-    """All rows of both orgs once nothing is open any more."""
+async def books(attack: Attack) -> dict[str, Row]:
+    """All rows of both orgs, once the views are where the log is and nothing is open any more."""
+    served = {line["request_id"] for line in attack.journal()} | set(attack.seen.served)
 
     async def rows() -> list[Row]:
-        return await lab.rows("acme") + await lab.rows("small")
+        return await attack.lab.rows("acme") + await attack.lab.rows("small")
 
-    found = await eventually(rows, lambda rows: not any(row.outcome == "open" for row in rows), PATIENCE * 2)
-    assert Counter(row.outcome for row in found)["open"] == 0
+    def whole(rows: list[Row]) -> bool:
+        return served <= {row.id for row in rows} and not any(row.outcome == "open" for row in rows)
+
+    found = await eventually(rows, whole, PATIENCE * 2)
+    assert not [row for row in found if row.outcome == "open"]
     ids = Counter(row.id for row in found)
     assert max(ids.values()) == 1, f"on the books more than once: {ids.most_common(3)}"
     return {row.id: row for row in found}
@@ -236,7 +240,7 @@ async def reconcile(attack: Attack) -> None:
     code, out, err = await lab.run("reconcile", "--file", str(record), "-o", "json")
     assert code == 0, err
     rows = await eventually(
-        lambda: books(lab), lambda rows: not any(row.outcome == "unconfirmed" for row in rows.values())
+        lambda: books(attack), lambda rows: not any(row.outcome == "unconfirmed" for row in rows.values())
     )
     exact = {line["request_id"]: _cost(line) for line in attack.journal()}
     billed = {row.id: row.cost for row in rows.values() if row.outcome == "completed"}
@@ -258,7 +262,7 @@ async def kill_and_compare(rounds: int) -> None:
         made.over.set()
         await until(lambda: made.up.is_set(), "the product is up")
         await quiet(made)
-        rows = await books(made.lab)
+        rows = await books(made)
         outcomes = Counter(row.outcome for row in rows.values())
         print(
             f"{rounds} kills: {len(made.journal())} served, {made.seen.answers} whole answers, {made.seen.cut} cut; "

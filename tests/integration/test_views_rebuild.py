@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -14,6 +14,7 @@ import pytest
 
 from domain.errors import Conflict
 from domain.facts import RequestAdmitted
+from domain.ids import partition_of
 from infra.adapters.chdb_audit import AuditChain, AuditView
 from infra.adapters.chdb_engine import Analytics, in_process
 from infra.adapters.chdb_sink import AnalyticsStore
@@ -148,6 +149,26 @@ def test_what_is_parked_is_repaired_and_then_comparable(file: ViewsFile) -> None
     assert parking.parked("balances") == []
     assert [one.id for one in parking.parked("balances", dropped=True)] == [waiting[0].id]
     assert rebuilder.verify("balances").equal
+
+
+def test_an_organization_that_was_parked_for_days_is_not_charged_twice(file: ViewsFile) -> None:
+    """What ended before is remembered until its parked events are in, though others in its partition moved on by days."""
+    store, parking = SqliteStore(Catalog(file), BalancesView()), SqliteParking(file)
+    partition = partition_of("acme")
+    neighbour = next(org for org in map("org-{}".format, range(100)) if partition_of(org) == partition)
+    traffic = Traffic(3, orgs=("acme",)).run(1, plain=1.0)
+    admitted = next(fact for _, _, fact in traffic.facts if isinstance(fact, RequestAdmitted))
+    traffic.log.append(partition, b'{"type":"RequestAdmitted","org":"acme"}')
+    traffic.append(partition, admitted)
+    traffic.orgs, traffic.step = (neighbour,), timedelta(hours=1)
+    traffic.run(60, plain=1.0)
+    engine = Engine(store.name, store.topic, store.open(store.live()), parking, Policy.PARK_ORG, now)
+    for record in traffic.log.all():
+        engine.feed([record])
+    before = SqliteBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"]
+    engine.drop(parking.parked("balances")[0].id)
+    assert SqliteBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"] == before
+    assert before.held == 0
 
 
 def test_the_audit_chain_holds_and_shows_where_it_was_broken(file: ViewsFile, analytics: Analytics) -> None:

@@ -1,0 +1,274 @@
+"""The read API over real views: who may see what, how new it is, what it explains, and what operators can do."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from api.read.app import create_app
+from domain.envelope import decode
+from domain.ids import partition_of
+from infra.adapters.secrets import InstallationSecrets
+from infra.adapters.sqlite_log import SqliteLog
+from infra.adapters.sqlite_views import live_version
+from tests.bookkeeping import NOW, SECRET, Spent, make_books, make_folder
+from tests.factgen import envelope
+from tests.read_house import ReadHouse, catch_up, open_house
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadHouse]:
+    folder = make_folder(tmp_path_factory.mktemp("reads") / "data")
+    with open_house(folder, make_books(InstallationSecrets(SECRET))) as made:
+        yield made
+
+
+def one(house: ReadHouse, outcome: str, org: str = "acme") -> Spent:
+    return next(spent for spent in house.books.of(org) if spent.outcome == outcome)
+
+
+# -- who may see what
+
+PLATFORM_ONLY = (
+    "/read/v1/audit/verify",
+    "/admin/v1/projections",
+    "/admin/v1/projections/{name}/rebuild",
+    "/admin/v1/projections/{name}/verify",
+    "/admin/v1/operations/{id}",
+    "/admin/v1/parked",
+    "/admin/v1/parked/{id}",
+    "/admin/v1/parked/{id}/retry",
+    "/admin/v1/parked/{id}/drop",
+    "/admin/v1/events",
+    "/admin/v1/events/{event}",
+)
+OF_AN_ORG = (
+    "/read/v1/orgs/{org}/budgets",
+    "/read/v1/orgs/{org}/budgets/{budget}",
+    "/read/v1/orgs/{org}/usage",
+    "/read/v1/orgs/{org}/requests",
+    "/read/v1/orgs/{org}/audit",
+    "/read/v1/orgs/{org}/events",
+    "/v1/organization/usage/completions",
+    "/v1/organization/usage/embeddings",
+    "/v1/organization/costs",
+)
+OF_A_REQUEST = ("/read/v1/requests/{id}", "/v1/requests/{id}")
+
+
+def path_of(house: ReadHouse, route: str) -> str:
+    request = one(house, "completed").id
+    event = decode(house.books.facts[5][1]).id
+    path = route.format(org="acme", budget="cap", name="usage", id=request, event=event)
+    return f"{path}?start_time=1790000000" if path.startswith("/v1/organization") else path
+
+
+def routes(house: ReadHouse) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for router in (route for route in walked(house.app.routes) if isinstance(route, APIRoute)):
+        found.setdefault(router.path, set()).update(router.methods or ())
+    return found
+
+
+def walked(found: Any) -> Iterator[Any]:
+    for route in found:
+        yield route
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from walked(inner.routes)
+
+
+@pytest.mark.parametrize("key", ["globex/org-admin", "globex/org-billing", "globex/org-viewer", "globex/web"])
+async def test_nothing_of_another_organization_is_there(house: ReadHouse, key: str) -> None:
+    """Every route there is, asked for what is another's or the platform's: 404, as if it did not exist."""
+    known = {*PLATFORM_ONLY, *OF_AN_ORG, *OF_A_REQUEST}
+    assert set(routes(house)) == known
+    for route, methods in routes(house).items():
+        for method in methods:
+            answer = await house.call(method, path_of(house, route), key, openai_organization="acme")
+            assert answer.status_code == 404, f"{method} {route}: {answer.status_code} {answer.text}"
+            assert "acme" not in answer.text
+
+
+@pytest.mark.parametrize("key", ["acme/org-admin", "acme/org-billing", "acme/org-viewer"])
+async def test_every_role_reads_its_own_organization(house: ReadHouse, key: str) -> None:
+    """All roles may read; none but the platform's sees the operators' endpoints."""
+    for route in (*OF_AN_ORG, *OF_A_REQUEST):
+        answer = await house.call("GET", path_of(house, route), key)
+        assert answer.status_code == 200, f"{route}: {answer.text}"
+    for route in PLATFORM_ONLY:
+        assert (await house.call("GET", path_of(house, route), key)).status_code in (404, 405)
+
+
+async def test_a_service_key_sees_its_own_project(house: ReadHouse) -> None:
+    """Figures and requests of its project only; the organization's audit and budgets are not its business."""
+    mine = [s for s in house.books.of("acme") if s.project == "web"]
+    rows = (await house.get("/read/v1/orgs/acme/usage?bucket=all", "acme/web"))["data"]
+    whole = (await house.get("/read/v1/orgs/acme/usage?bucket=all&project=web"))["data"]
+    assert rows == whole
+    listed = await house.call("GET", "/read/v1/orgs/acme/requests?format=ndjson", "acme/web")
+    assert {json.loads(line)["attempt"] for line in listed.text.splitlines()} == {s.id for s in mine}
+    costs = await house.get("/v1/organization/costs?start_time=1790000000&limit=180&group_by=project_id", "acme/web")
+    assert {r["project_id"] for bucket in costs["data"] for r in bucket["results"]} == {"web"}
+    other = next(s for s in house.books.of("acme") if s.project == "batch" and s.outcome == "completed")
+    await house.refused(404, "not_found", f"/v1/requests/{other.id}", "acme/web")
+    await house.refused(404, "not_found", "/read/v1/orgs/acme/usage?project=batch", "acme/web")
+    await house.refused(403, "forbidden", "/read/v1/orgs/acme/audit", "acme/web")
+    await house.refused(403, "forbidden", "/read/v1/orgs/acme/events", "acme/web")
+    assert [b["id"] for b in (await house.get("/read/v1/orgs/acme/budgets", "acme/web"))["data"]] == ["daily"]
+    await house.refused(404, "not_found", "/read/v1/orgs/acme/budgets/cap", "acme/web")
+
+
+async def test_without_a_good_key_nothing_is_answered(house: ReadHouse) -> None:
+    """401, in the shape of the path; one wrong character is enough."""
+    house.books.keys["typo"] = house.books.keys["root"][:-1] + "!"
+    for key in (None, "typo"):
+        for route in (*OF_AN_ORG, *OF_A_REQUEST, *PLATFORM_ONLY):
+            answer = await house.call("GET", path_of(house, route), key)
+            assert answer.status_code == 401
+            assert answer.headers["x-request-id"].startswith("req_")
+            body = answer.json()
+            shape = body["error"] if route.startswith("/v1/") else body
+            assert shape["code"] == "invalid_api_key"
+
+
+async def test_a_platform_admin_names_the_organization(house: ReadHouse) -> None:
+    """Without the header: 400 with the code; an unknown one: 404."""
+    path = "/v1/organization/costs?start_time=1790000000"
+    doc = await house.refused(400, "missing_organization", path)
+    assert doc["error"]["param"] == "OpenAI-Organization"
+    await house.refused(404, "not_found", path, openai_organization="nobody")
+    await house.refused(404, "not_found", "/read/v1/orgs/nobody/usage")
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/read/v1/orgs/acme/usage?bucket=fortnight", "bucket"),
+        ("/read/v1/orgs/acme/usage?groupby=model", "groupby"),
+        ("/read/v1/orgs/acme/usage?group_by=colour", "group_by"),
+        ("/read/v1/orgs/acme/usage?timezone=Mars/Olympus", "timezone"),
+        ("/read/v1/orgs/acme/usage?from=yesterday", "from"),
+        ("/read/v1/orgs/acme/usage?to=99999-01-01", "to"),
+        ("/read/v1/orgs/acme/requests?limit=0", "limit"),
+        ("/read/v1/orgs/acme/requests?limit=1001", "limit"),
+        ("/read/v1/orgs/acme/requests?cursor=nonsense", "cursor"),
+        ("/read/v1/orgs/acme/requests?format=xlsx", "format"),
+        ("/read/v1/orgs/acme/audit?cursor=eHg", "cursor"),
+        ("/read/v1/orgs/acme/events?after=f3", "after"),
+        ("/read/v1/orgs/acme/budgets/cap?as_of=2100-01-01", "as_of"),
+    ],
+)
+async def test_a_bad_parameter_is_named(house: ReadHouse, path: str, field: str) -> None:
+    """400 `invalid_field`, with the name of the parameter."""
+    doc = await house.refused(400, "invalid_field", path)
+    assert [error["field"] for error in doc["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("", "start_time"),
+        ("start_time=abc", "start_time"),
+        ("start_time=1790000000&end_time=1790000000", "end_time"),
+        ("start_time=1790000000&limit=32", "limit"),
+        ("start_time=1790000000&bucket_width=1h&limit=169", "limit"),
+        ("start_time=1790000000&bucket_width=1m&limit=1441", "limit"),
+        ("start_time=1790000000&limit=0", "limit"),
+        ("start_time=1790000000&bucket_width=1w", "bucket_width"),
+        ("start_time=1790000000&group_by=colour", "group_by"),
+        ("start_time=1790000000&page=page_x", "page"),
+        ("start_time=1790000000&colour=red", "colour"),
+    ],
+)
+async def test_openais_shape_names_the_parameter(house: ReadHouse, query: str, param: str) -> None:
+    """An OpenAI error object with `param`."""
+    doc = await house.refused(400, "invalid_field", f"/v1/organization/usage/completions?{query}", "acme/org-admin")
+    assert set(doc["error"]) == {"message", "type", "param", "code"}
+    assert doc["error"]["param"] == param
+
+
+async def test_unknown_paths_are_said_in_the_shape_of_the_path(house: ReadHouse) -> None:
+    """404 with a code, as problem or as OpenAI error object."""
+    await house.refused(404, "unknown_url", "/read/v1/nothing")
+    await house.refused(404, "unknown_url", "/v1/organization/nothing")
+
+
+# -- how new it is
+
+
+async def test_a_position_that_is_there_is_answered_at_once(house: ReadHouse) -> None:
+    """Journal positions concern views of control events, the others views of facts."""
+    for token in ("j1", f"j{house.books.control.position}", f"f{partition_of('acme')}.0"):
+        for path in ("/read/v1/orgs/acme/budgets", "/read/v1/orgs/acme/usage", "/read/v1/orgs/acme/audit"):
+            await house.get(path, x_tollhouse_position=token)
+
+
+async def test_a_position_that_does_not_come_is_said(house: ReadHouse) -> None:
+    """503 `view_behind` after the wait; nonsense is 400."""
+    app = create_app(replace(house.deps, patience=0.05))
+    impatient = replace(house, app=app)
+    await impatient.refused(503, "view_behind", "/read/v1/orgs/acme/budgets", x_tollhouse_position="j999999999")
+    far = f"f{partition_of('acme')}.99999999"
+    await impatient.refused(503, "view_behind", "/read/v1/orgs/acme/usage", x_tollhouse_position=far)
+    await impatient.refused(503, "view_behind", f"/v1/requests/{one(house, 'open').id}", x_tollhouse_position=far)
+    doc = await impatient.refused(400, "invalid_field", "/read/v1/orgs/acme/usage", x_tollhouse_position="f99.1")
+    assert doc["errors"][0]["field"] == "x-tollhouse-position"
+
+
+async def test_a_read_waits_for_what_is_on_its_way(house: ReadHouse) -> None:
+    """A fact appended while the read waits is in its answer; a request in the log is found without any position."""
+    spent, partition = one(house, "open"), partition_of("acme")
+    admitted = json.loads(next(body for _, body in house.books.facts if spent.id.encode() in body))["data"]
+    names = ("request", "attempt", "org", "project", "user", "key", "model", "endpoint", "stream", "accounted_at", "hold")
+    from domain.facts import RequestFailed
+
+    identity = {name: admitted[name] for name in names if name in admitted}
+    import msgspec
+
+    fact = msgspec.convert({**identity, "reason": "upstream_refused", "status": 400}, RequestFailed)
+    offset = sum(1 for at, _ in house.books.facts if at == partition)
+    asked = asyncio.create_task(
+        house.get(f"/read/v1/requests/{spent.id}", x_tollhouse_position=f"f{partition}.{offset}")
+    )
+    log = SqliteLog(house.folder.log, "normal")
+    assert await log.append(partition, envelope(fact, NOW, 10**6)) == offset
+    await log.close()
+    answer = await asked
+    assert (answer["outcome"], answer["code"], answer["position"]) == (
+        "failed",
+        "upstream_refused",
+        f"f{partition}.{offset}",
+    )
+    assert answer["as_of"] == "2026-11-08T12:00:00Z"
+
+
+async def test_an_answer_says_how_complete_it_is(house: ReadHouse) -> None:
+    """While a view is behind, `as_of` is the time of the first event it lacks, and `lag_ms` how long ago that is."""
+    catch_up(house.deps)
+    usage = house.views.engines["usage"]
+    with usage.standing_still():
+        log = SqliteLog(house.folder.log, "normal")
+        from domain.facts import RequestVoided
+
+        lost = RequestVoided(attempt="req_lost", org="acme")
+        from datetime import timedelta
+
+        await log.append(partition_of("acme"), envelope(lost, NOW - timedelta(seconds=90), 10**6 + 1))
+        await log.close()
+        doc = await house.get("/read/v1/orgs/acme/usage?bucket=all")
+        assert (doc["as_of"], doc["lag_ms"]) == ("2026-11-08T11:58:30Z", 90_000)
+        if partition_of("globex") != partition_of("acme"):
+            assert (await house.get("/read/v1/orgs/globex/usage?bucket=all"))["lag_ms"] == 0
+    catch_up(house.deps)
+    assert (await house.get("/read/v1/orgs/acme/usage?bucket=all"))["lag_ms"] == 0
