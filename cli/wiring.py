@@ -106,6 +106,7 @@ class Embedded:
             observe=metrics.observe,
             once_secret=self.secrets.hash("idempotency").encode(),
             max_body=self.settings.max_body,
+            read_timeout=self.settings.read_timeout,
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:

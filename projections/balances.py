@@ -122,7 +122,8 @@ def _take_in(changes: Changes, event: Event) -> None:
 def _forget(changes: Changes, attempt: str) -> Attempt | None:
     """What is known of `attempt`, after forgetting it if it ended long enough ago."""
     known = changes.books.attempts.get(attempt)
-    return known
+    if known is None or known.state not in ENDED or not _before(known.accounted_at, horizon(changes.newest)):
+        return known
     del changes.books.attempts[attempt]
     changes.attempts.pop(attempt, None)
     changes.forgotten.add(attempt)

@@ -44,6 +44,9 @@ SECRET = b"thirty-two bytes of secret, at least"
 ZONES = ("UTC", "Asia/Kathmandu", "America/New_York")
 NOW = datetime(2026, 11, 8, 12, tzinfo=UTC)
 FIRST, LAST = datetime(2026, 10, 24, tzinfo=UTC), datetime(2026, 11, 8, tzinfo=UTC)
+PIECE = 70
+"""Facts that are written between two pauses: those of one request fall into different pieces."""
+
 ENDPOINTS = ("chat.completions", "chat.completions", "embeddings")
 OUTCOMES = ("completed", "late", "unconfirmed", "written_off", "failed", "denied", "open", "void", "repeated")
 
@@ -126,19 +129,27 @@ def make_books(secrets: InstallationSecrets, orgs: Sequence[str] = ("acme", "glo
     return books
 
 
-def write_log(folder: DataFolder, books: Books) -> None:
-    """Writes `books` into the folder's log, as relay and gateway would."""
+def write_log(folder: DataFolder, books: Books, pause: Callable[[], None]) -> None:
+    """Writes `books` into the folder's log, as relay and gateway would; calls `pause` now and then."""
 
-    async def write() -> None:
+    async def write_control() -> None:
         log = SqliteLog(folder.log, "normal")
         previous = 0
         for record in books.control.log.records[0]:
             await log.forward(previous, [Stored(record.position, record.value)])
             previous = record.position
-        await asyncio.gather(*(log.append(partition, body) for partition, body in books.facts))
         await log.close()
 
-    asyncio.run(write())
+    async def write_facts(facts: Sequence[tuple[int, bytes]]) -> None:
+        log = SqliteLog(folder.log, "normal")
+        await asyncio.gather(*(log.append(partition, body) for partition, body in facts))
+        await log.close()
+
+    asyncio.run(write_control())
+    for start in range(0, len(books.facts), PIECE):
+        pause()
+        asyncio.run(write_facts(books.facts[start : start + PIECE]))
+    pause()
 
 
 def make_folder(root: Path) -> DataFolder:

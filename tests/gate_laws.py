@@ -16,6 +16,7 @@ from tests.gate_parts import ORG, Sent
 from tests.gate_world import GateWorld, at_once
 
 _NEVER = 10**18
+_ROUNDS = 60
 
 
 class Laws:
@@ -116,11 +117,8 @@ class Laws:
 
     def _captured_since(self, key: BucketKey) -> int:
         """At most this much of an unconfirmed hold may be captured whose completion the gate has not settled yet."""
-        done = (self._hold[a][0] for a in self._hold if key in self._hold[a][1] and self._ended_unsettled(a))
-        return sum(done)
-
-    def _ended_unsettled(self, attempt: str) -> bool:
-        return any(sent.id == attempt and sent.answered for sent in self.world.sent)
+        captured = {attempt for process in self.world.processes.values() for attempt in process.wire.captured}
+        return sum(hold for a, (hold, buckets) in self._hold.items() if key in buckets and a in captured)
 
     def _seen(self, key: BucketKey) -> tuple[int, int]:
         """(consumed, held) of a bucket, as a gate tells it to a request that it can only refuse."""
@@ -167,7 +165,7 @@ def bring_to_rest(world: GateWorld, check: Callable[[], None]) -> None:
     for process in world.processes.values():
         process.cut_off = False
     unchanged = 0
-    while unchanged < 2:
+    for _ in range(_ROUNDS):
         before = len(world.topic.records[0])
         if not world.is_open() and world.opening.done():
             world.open()
@@ -181,5 +179,9 @@ def bring_to_rest(world: GateWorld, check: Callable[[], None]) -> None:
         check()
         world.advance(4.0)
         unchanged = unchanged + 1 if len(world.topic.records[0]) == before and world.is_open() else 0
+        if unchanged == 2:
+            break
+    else:
+        raise AssertionError(f"still moving after {_ROUNDS} rounds")
     world.settler.committed(0, len(world.topic.records[0]), [])
     world.loop.settle()

@@ -110,6 +110,7 @@ class Wire:
 
     def __init__(self, gate: MemoryGate, taken: Callable[[AdmitRequest, Granted], None]) -> None:
         self.gate, self._taken = gate, taken
+        self.captured: set[str] = set()
 
     async def admit(self, request: AdmitRequest) -> Granted | Refused:
         answer = await self.gate.admit(request)
@@ -118,6 +119,7 @@ class Wire:
         return answer
 
     def capture(self, partition: int, attempt: str, actual: int) -> None:
+        self.captured.add(attempt)
         self.gate.capture(partition, attempt, actual)
 
     async def expired(self, before: Any) -> list[OpenHold]:

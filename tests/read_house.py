@@ -52,13 +52,16 @@ class ReadHouse:
 
 @contextmanager
 def open_house(folder: DataFolder, books: Books, now: datetime = NOW) -> Iterator[ReadHouse]:
-    """Writes the log, lets the views catch up, and opens the API."""
-    write_log(folder, books)
+    """Writes the log while the views follow it in many small batches, and opens the API."""
+    write_log(folder, Books(), lambda: None)
     with open_views(folder) as views:
+        views.analytics.command(
+            "SYSTEM STOP MERGES"
+        )  # rows that replace others stay beside them: reads must not count them
         views.runner.start()
         try:
             with open_reads(folder, SECRET, views, lambda: now) as deps:
-                catch_up(deps)
+                write_log(folder, books, lambda: catch_up(deps))
                 yield ReadHouse(create_app(deps), deps, views, books, folder)
         finally:
             views.runner.stop()

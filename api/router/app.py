@@ -17,7 +17,7 @@ import msgspec
 
 from api.router.chat import parse_chat
 from api.router.errors import STATUS, RouterError, error_body
-from api.router.exchange import Exchange
+from api.router.exchange import Exchange, ReadDeadline
 from api.router.forward import Forward
 from api.router.limits import rate_headers
 from commands.admission import Admission, Call, Denied
@@ -57,10 +57,13 @@ class Router:
     observe: Callable[[str, int, str], None]
     once_secret: bytes
     max_body: int = DEFAULT_MAX_BODY
+    read_timeout: float = 30.0
     _forward: Forward = field(init=False)
+    _reading: ReadDeadline = field(init=False)
     _hashes: dict[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._reading = ReadDeadline(self.read_timeout)
         self._forward = Forward(self.upstream, self.outcomes, self.unseal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +97,7 @@ class Router:
     # -- chat
 
     async def _chat(self, exchange: Exchange) -> None:
-        body = await exchange.read_body(self.max_body)
+        body = await self._reading.bound(exchange.read_body(self.max_body))
         caller = self._caller(exchange)
         request = parse_chat(body)
         call = request.call

@@ -20,6 +20,7 @@ STATUS: Mapping[str, int] = {
     "user_suspended": 403,
     "model_not_found": 404,
     "unknown_url": 404,
+    "request_timeout": 408,
     "duplicate_request": 409,
     "request_too_large": 413,
     "model_unpriced": 422,

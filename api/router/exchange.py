@@ -1,5 +1,7 @@
 """One HTTP exchange over ASGI: reading the body within its limit, and answering with our request id on everything."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +10,47 @@ import msgspec
 from api.router.errors import RouterError
 
 Headers = list[tuple[bytes, bytes]]
+
+_SWEEP_SECONDS = 1.0
+
+
+class ReadDeadline:
+    """Ends the reading of bodies that take longer than `seconds`. One sweep a second for all of them: a timer for each
+    would cost every request what only a stalled one needs."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._sweeping = False
+
+    async def bound(self, read: Awaitable[bytes]) -> bytes:
+        """`read`'s answer. Raises `RouterError` (``request_timeout``)."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._since[task] = time.monotonic()
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        try:
+            return await read
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            raise RouterError("request_timeout", f"the body did not arrive within {self._seconds:g} s") from None
+        finally:
+            del self._since[task]
+            self._late.discard(task)
+
+    def _sweep(self) -> None:
+        old = time.monotonic() - self._seconds
+        for task in [task for task, since in self._since.items() if since < old]:
+            self._late.add(task)
+            task.cancel()
+        self._sweeping = bool(self._since)
+        if self._sweeping:
+            asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
 
 class Exchange:

@@ -151,6 +151,9 @@ async def strike(attack: Attack, dice: random.Random) -> None:
     more while it starts. Then it is started on the same folder."""
     lab, wanted = attack.lab, attack.seen.answers + dice.randint(20, 150)
     await until(lambda: attack.seen.answers >= wanted, "answers between two kills")
+    if dice.random() < 0.3:  # else most kills would come before the views are up
+        read = attack.balances_read + 2 * len(BUDGETS)
+        await until(lambda: attack.balances_read >= read, "budgets read between two kills")
     await asyncio.sleep(dice.uniform(0, 0.03))
     attack.up.clear()
     match dice.choice(("group", "main", "main", "start")):
