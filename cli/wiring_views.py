@@ -3,6 +3,7 @@
 `open_views` is used by the views process of a running server, and by the command line on a stopped folder.
 """
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ LOCK_SECONDS = 20.0
 ANALYTICS_LINGER = 0.1
 """Seconds between small batches for the analytics engine, which prefers few large blocks."""
 
+GC_THRESHOLD = 100_000
+"""Objects between two searches for cycles: batches are thousands of small objects, and none is in a cycle."""
+
 
 @dataclass(slots=True)
 class Views:
@@ -46,6 +50,7 @@ class Views:
 @contextmanager
 def open_views(folder: DataFolder) -> Iterator[Views]:
     """Opens them; `runner` is to be started by the caller. Raises `Conflict` if another process keeps having them."""
+    gc.set_threshold(GC_THRESHOLD, 50, 50)
     lock = FolderLock(folder, "views.lock")
     lock.take(LOCK_SECONDS)
     file = ViewsFile(folder.views)

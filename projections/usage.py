@@ -32,6 +32,15 @@ NAME = "usage"
 Outcome = Literal["open", "completed", "failed", "unconfirmed", "denied", "void", "written_off"]
 
 _LAST = (1 << 56) - 1
+_RANKS: dict[type[Struct], int] = {
+    RequestAdmitted: 1,
+    RequestVoided: 1,
+    RequestDenied: 1,
+    RequestUnconfirmed: 2,
+    RequestCompleted: 3,
+    RequestFailed: 3,
+    RequestWrittenOff: 3,
+}
 NO_TIME = -1.0
 """Milliseconds of a first token that there was none of."""
 
@@ -78,7 +87,7 @@ class RequestRow(Struct, kw_only=True, gc=False, array_like=True):
     last: str = ""
 
 
-class FactRow(Struct, kw_only=True, gc=False, array_like=True):
+class FactRow(Struct, gc=False, array_like=True):
     """A row of the table of facts, columns in order: the stored bytes, where requests are looked up. Stored format."""
 
     org: str
@@ -103,22 +112,24 @@ def project(events: Iterable[Event], epochs: dict[int, int]) -> Rows:
 
     Of rows that would replace each other only the winning one is in it.
     """
-    best: dict[tuple[str, int], RequestRow] = {}
+    best: dict[tuple[str, int], tuple[int, Event, int]] = {}
     facts: list[FactRow] = []
     now = dict(epochs)
     for event in events:
         try:
             facts.append(_fact(event))
-            if isinstance(event.value, GateOpened):
-                now[event.partition] = max(now.get(event.partition, 0), event.value.epoch)
+            fact = event.value
+            if isinstance(fact, GateOpened):
+                now[event.partition] = max(now.get(event.partition, 0), fact.epoch)
                 continue
-            row = _row(event, now.get(event.partition, 0))
+            key = (fact.request, 1) if isinstance(fact, RequestDenied) else (fact.attempt, 0)
+            version = _RANKS[type(fact)] << 56 | (_LAST - event.offset)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise Poisoned(event, error) from error
-        known = best.get((row.attempt, row.kind))
-        if known is None or row.version > known.version:
-            best[row.attempt, row.kind] = row
-    return Rows(list(best.values()), facts, now)
+        known = best.get(key)
+        if known is None or version > known[0]:
+            best[key] = (version, event, now.get(event.partition, 0))
+    return Rows([_row(version, event, epoch) for version, event, epoch in best.values()], facts, now)
 
 
 def request_of(attempt: str) -> str:
@@ -132,67 +143,38 @@ def _fact(event: Event) -> FactRow:
         org, request = PLATFORM, ""
     else:
         org, request = fact.org, request_of(fact.attempt) if isinstance(fact, RequestVoided) else fact.request
-    return FactRow(
-        org=org,
-        request=request,
-        partition=event.partition,
-        offset=event.offset,
-        type=envelope.type,
-        time=envelope.occurred_at,
-        body=event.body.decode(),
-    )
+    time, body = envelope.occurred_at, event.body.decode()
+    return FactRow(org, request, event.partition, event.offset, envelope.type, time, body)
 
 
-def _row(event: Event, epoch: int) -> RequestRow:
-    match event.value:
-        case RequestCompleted() as fact:
-            row = _attempt(event, fact, 3, "completed")
+def _row(version: int, event: Event, epoch: int) -> RequestRow:
+    fact = event.value
+    if isinstance(fact, RequestDenied):
+        return _denied(version, event, fact)
+    if isinstance(fact, RequestVoided):
+        return _voided(version, event, fact)
+    row = _attempt(version, event, fact)
+    match fact:
+        case RequestCompleted():
             _served(row, fact)
-        case RequestAdmitted() as fact:
-            row = _attempt(event, fact, 1, "open" if fact.epoch == epoch else "void")
-            row.backend = fact.backend or ""
-        case RequestDenied() as fact:
-            row = _denied(event, fact)
-        case RequestFailed() as fact:
-            row = _attempt(event, fact, 3, "failed")
-            row.code, row.status, row.backend, row.latency_ms = (
-                fact.reason,
-                fact.status,
-                fact.backend or "",
-                fact.latency_ms,
-            )
-        case RequestUnconfirmed() as fact:
-            row = _attempt(event, fact, 2, "unconfirmed")
-            row.cost, row.estimated = fact.hold, True
-            row.code, row.backend, row.latency_ms = fact.reason, fact.backend or "", fact.latency_ms
-        case RequestWrittenOff() as fact:
-            row = _attempt(event, fact, 3, "written_off")
-            row.code = fact.reason
-        case RequestVoided() as fact:
-            row = RequestRow(
-                org=fact.org,
-                attempt=fact.attempt,
-                version=_version(1, event.offset),
-                partition=event.partition,
-                offset=event.offset,
-                request=request_of(fact.attempt),
-                time=event.envelope.occurred_at,
-                outcome="void",
-            )
-        case other:
-            raise TypeError(f"no fact: {type(other).__name__}")
+        case RequestAdmitted():
+            row.outcome = "open" if fact.epoch == epoch else "void"
+        case RequestFailed():
+            row.outcome, row.code, row.status = "failed", fact.reason, fact.status
+            row.latency_ms = fact.latency_ms
+        case RequestUnconfirmed():
+            row.outcome, row.code, row.cost, row.estimated = "unconfirmed", fact.reason, fact.hold, True
+            row.latency_ms = fact.latency_ms
+        case RequestWrittenOff():
+            row.outcome, row.code = "written_off", fact.reason
     return row
 
 
-def _version(rank: int, offset: int) -> int:
-    return rank << 56 | (_LAST - offset)
-
-
-def _attempt(event: Event, fact: AttemptFact, rank: int, outcome: Outcome) -> RequestRow:
+def _attempt(version: int, event: Event, fact: AttemptFact) -> RequestRow:
     return RequestRow(
         org=fact.org,
         attempt=fact.attempt,
-        version=rank << 56 | (_LAST - event.offset),
+        version=version,
         partition=event.partition,
         offset=event.offset,
         request=fact.request,
@@ -201,17 +183,31 @@ def _attempt(event: Event, fact: AttemptFact, rank: int, outcome: Outcome) -> Re
         user=fact.user or "",
         key=fact.key,
         model=fact.model,
+        backend=getattr(fact, "backend", None) or "",
         endpoint=fact.endpoint,
         stream=fact.stream,
-        outcome=outcome,
+        outcome="completed",
         price=fact.price or "",
         hold=fact.hold,
     )
 
 
+def _voided(version: int, event: Event, fact: RequestVoided) -> RequestRow:
+    return RequestRow(
+        org=fact.org,
+        attempt=fact.attempt,
+        version=version,
+        partition=event.partition,
+        offset=event.offset,
+        request=request_of(fact.attempt),
+        time=event.envelope.occurred_at,
+        outcome="void",
+    )
+
+
 def _served(row: RequestRow, fact: RequestCompleted) -> None:
     usage = fact.usage
-    row.backend, row.status, row.cost = fact.backend or "", fact.status, fact.cost
+    row.status, row.cost = fact.status, fact.cost
     row.estimated, row.overrun, row.abandoned = fact.estimated, fact.overrun, fact.abandoned
     row.input, row.cached_input, row.cache_write = usage.input, usage.cached_input, usage.cache_write
     row.output, row.reasoning = usage.output, usage.reasoning
@@ -220,12 +216,12 @@ def _served(row: RequestRow, fact: RequestCompleted) -> None:
         row.first_token_ms = fact.first_token_ms
 
 
-def _denied(event: Event, fact: RequestDenied) -> RequestRow:
+def _denied(version: int, event: Event, fact: RequestDenied) -> RequestRow:
     return RequestRow(
         org=fact.org,
         attempt=fact.request,
         kind=1,
-        version=_version(1, event.offset),
+        version=version,
         partition=event.partition,
         offset=event.offset,
         request=fact.request,

@@ -17,12 +17,12 @@ from commands.fact_writer import FactWriter
 from commands.keeper import Keeper
 from commands.opening import Opening
 from commands.outcomes import Outcomes
-from commands.ports import AdmitRequest, Granted
+from commands.ports import AdmitRequest, BudgetClaim, Granted, Refused
 from commands.reconcile import Reconciliation, Served
 from domain import write_off
 from domain.envelope import decode
 from domain.errors import TollhouseError, UpstreamFailed
-from domain.facts import RequestAdmitted, RequestUnconfirmed, Usage, identity_of
+from domain.facts import BudgetHold, RequestAdmitted, RequestUnconfirmed, Usage, identity_of
 from domain.period import Period
 from domain.registry import decode_event
 from infra.adapters.memory_gate import MemoryGate
@@ -34,6 +34,9 @@ from tests.fakes import FlightLog, LogBalances, MemoryJournal
 from tests.gate_parts import LIFETIME, MODEL, ORG, Orders, Sent, Taken, View, Wire
 
 T = TypeVar("T")
+
+_NEVER = 10**18
+"""Nano-dollars that no budget has."""
 
 
 class Process:
@@ -277,7 +280,16 @@ class GateWorld:
         self.opening = self.spawn(process.name, opening.open(range(1), abandoned=self.embedded))
 
     def is_open(self) -> bool:
-        return at_once(self.gate.watermark(0)) is not None
+        return self.probe("none", "none") is not None
+
+    def probe(self, budget: str, bucket: str) -> BudgetHold | None:
+        """A bucket as the gate tells it to a request that it can only refuse; None while it is closed."""
+        claim = BudgetClaim(budget, (bucket,), None, 0, -1, True)
+        run, now = self.gate.identity, self.crank.now()
+        request = AdmitRequest(0, run, self.epoch(), ORG, "probe", None, now, _NEVER, 1, 1, 1, (claim,))
+        answer = at_once(self.gate.admit(request))
+        assert isinstance(answer, Refused)
+        return answer.seen[0] if answer.seen else None
 
     # -- plumbing
 

@@ -63,7 +63,7 @@ class Analytics:
     @contextmanager
     def _client(self) -> Iterator[Client]:
         with _answering():
-            client = self._idle.pop() if self._idle else self._connect(DATABASE)
+            client = self._borrow()
             try:
                 yield client
             finally:
@@ -71,6 +71,12 @@ class Analytics:
                     client.close()
                 else:
                     self._idle.append(client)
+
+    def _borrow(self) -> Client:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect(DATABASE)
 
     def command(self, sql: str) -> None:
         """Runs a statement that answers nothing."""

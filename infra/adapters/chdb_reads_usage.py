@@ -15,7 +15,7 @@ from projections.reads.usage import Percentiles, Totals, UsageQuery, UsageRow
 _SUMS = Path(__file__).with_suffix(".sql").read_text()
 _SPAN = "SELECT count(), toUnixTimestamp(min(time)), toUnixTimestamp(max(time)) FROM usage_requests_{v} WHERE {where}"
 _SECOND = "toInt64(toUnixTimestamp(time))"
-_NEVER = Percentiles(None, None, None)
+_NOTHING = (None, None, None)
 
 
 class _Row(Struct, array_like=True):
@@ -37,8 +37,8 @@ class _Row(Struct, array_like=True):
     reasoning: int
     cost: int
     estimated: int
-    latency_ms: Percentiles
-    first_token_ms: Percentiles
+    latency_ms: list[float]
+    first_token_ms: list[float]
 
 
 class _Span(Struct, array_like=True):
@@ -63,8 +63,8 @@ class AnalyticsUsages:
                 end=query.filter.until,
                 group=(),
                 totals=Totals(),
-                latency_ms=_NEVER,
-                first_token_ms=_NEVER,
+                latency_ms=Percentiles(*_NOTHING),
+                first_token_ms=Percentiles(*_NOTHING),
             )
             return [nothing]
         return rows
@@ -111,8 +111,8 @@ def _shown(rows: Sequence[_Row], query: UsageQuery, buckets: Grid) -> list[Usage
                 end=end,
                 group=tuple(value or None for value in row.group),
                 totals=_totals(row),
-                latency_ms=row.latency_ms,
-                first_token_ms=row.first_token_ms,
+                latency_ms=Percentiles(*(row.latency_ms or _NOTHING)),
+                first_token_ms=Percentiles(*(row.first_token_ms or _NOTHING)),
             )
         )
     return shown

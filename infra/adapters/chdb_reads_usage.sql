@@ -15,8 +15,8 @@ SELECT
     sum(reasoning),
     sum(cost),
     sumIf(cost, outcome = 'unconfirmed'),
-    quantilesExactIf(0.5, 0.95, 0.99)(latency_ms, outcome = 'completed'),
-    quantilesExactIf(0.5, 0.95, 0.99)(first_token_ms, outcome = 'completed' AND first_token_ms >= 0)
+    if(countIf(outcome = 'completed') = 0, [], quantilesExactIf(0.5, 0.95, 0.99)(latency_ms, outcome = 'completed')),
+    if(countIf(first_token_ms >= 0) = 0, [], quantilesExactIf(0.5, 0.95, 0.99)(first_token_ms, first_token_ms >= 0))
 FROM usage_requests_{v} FINAL
 WHERE {where}
 GROUP BY bucket, group_of

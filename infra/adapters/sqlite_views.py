@@ -49,7 +49,7 @@ class ViewsFile:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot of everything in the file. Raises `Unavailable`."""
         with answering():
-            connection = self._idle.pop() if self._idle else self.connect()
+            connection = self._borrow()
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -59,6 +59,12 @@ class ViewsFile:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.connect()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -40,7 +40,7 @@ class UsageQuery(Struct, frozen=True, kw_only=True):
     group_by: tuple[Dimension, ...] = ()
 
 
-class Percentiles(Struct, frozen=True, array_like=True):
+class Percentiles(Struct, frozen=True):
     """Milliseconds; None where nothing was measured."""
 
     p50: float | None

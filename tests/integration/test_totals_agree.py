@@ -20,6 +20,12 @@ from projections.reads.usage import DIMENSIONS
 from tests.bookkeeping import NOW, SECRET, ZONES, Spent, make_books, make_folder
 from tests.read_house import ReadHouse, open_house
 
+COLUMNS = (
+    "id,attempt,time,org,project,user,key,model,backend,outcome,code,"
+    "input_tokens,output_tokens,cost_usd,estimated,latency_ms"
+)
+"""Public format."""
+
 Key = tuple[Any, ...]
 Figures = tuple[int, ...]
 """requests, denied, failed, input, output, cost, estimated."""
@@ -136,6 +142,20 @@ async def test_a_day_of_a_clock_change_is_as_long_as_it_was(house: ReadHouse) ->
     assert day["end"] == "2026-11-02T05:00:00Z"
 
 
+async def test_times_are_of_what_was_served(house: ReadHouse) -> None:
+    """Percentiles are values that were measured; where nothing was, null."""
+    rows = await rows_of(house, "acme", bucket="all", group_by="outcome")
+    for row in rows:
+        measured = row["outcome"] == "completed"
+        for name in ("latency_ms", "first_token_ms"):
+            values = [row[name][p] for p in ("p50", "p95", "p99")]
+            if measured:
+                assert values == sorted(values)
+                assert values[0] > 0
+            else:
+                assert values == [None] * 3
+
+
 @pytest.mark.parametrize("zone", ZONES)
 async def test_from_and_to_cut_exactly(house: ReadHouse, zone: str) -> None:
     """The beginning is in, the end is not; a time without offset is meant in the zone."""
@@ -162,6 +182,7 @@ async def test_exported_requests_are_all_of_them_with_the_same_figures(house: Re
     assert found == true
     assert len(rows) == len(true)
     if form == "csv":
+        assert text.splitlines()[0] == COLUMNS
         assert {row["model"] for row in rows} == {"small", "large", "'=cmd|' /C calc'!A0"}
 
 
