@@ -1,8 +1,8 @@
-# The public verbs. Each sets up what it needs in .venv and leaves nothing running.
+# The public verbs. Each sets up what it needs in .venv and leaves nothing running, except `stack` (end it: `make stack-down`).
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
-.PHONY: setup check unit test demo serve bench faults clean
+.PHONY: setup check unit test demo serve stack stack-down bench faults clean
 
 setup: .venv/.ready
 
@@ -29,6 +29,12 @@ demo: setup
 
 serve: setup
 	$(BIN)/tollhouse serve
+
+stack: setup
+	$(BIN)/tollhouse stack up
+
+stack-down: setup
+	$(BIN)/tollhouse stack down
 
 bench: setup
 	$(BIN)/python -m tests.bench

@@ -6,7 +6,7 @@ import sys
 import typer
 from typer._completion_classes import completion_init
 
-from cli import budgets, catalog, keys, operations, orgs, processes, reads
+from cli import budgets, catalog, keys, operations, orgs, processes, reads, stack
 from cli.exits import ERROR, exit_code
 from domain.errors import TollhouseError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (processes, orgs, keys, budgets, catalog, reads, operations):
+for part in (processes, orgs, keys, budgets, catalog, reads, operations, stack):
     part.register(app)
 
 

@@ -197,6 +197,8 @@ def _assemble(
     views: ViewsFile,
 ) -> Embedded:
     keyring = Keyring()
+    follower = KeyringFollower(keyring, SqliteLogReader(folder.log, CONTROL))
+    keyring.prove = follower.try_step  # the topic is a file of this machine
     gate = MemoryGate(PARTITIONS, utc_now, new_id("run"))
     writer = FactWriter(log, utc_now, new_id)
     return Embedded(
@@ -207,7 +209,7 @@ def _assemble(
         log=log,
         relay=Relay(journal, log),
         keyring=keyring,
-        follower=KeyringFollower(keyring, SqliteLogReader(folder.log, CONTROL)),
+        follower=follower,
         gate=gate,
         writer=writer,
         balances=SqliteBalances(views),

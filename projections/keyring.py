@@ -4,7 +4,7 @@ Guarantees: `fresh` is True only while the view was proved to be as of at most `
 not continue the chain changes nothing. Not persisted: a start reads the topic from its beginning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,9 @@ class Keyring:
         """The next offset of the control topic."""
         self.version = 0
         """Grows with every accepted record: what was derived from an older one may be out of date."""
+        self.prove: Callable[[], None] = lambda: None
+        """Asked by `fresh` when the view has aged: proves it at once where that costs little, so that a process which was
+        busy or stood still need not refuse. Must not raise."""
         self._as_of = float("-inf")
         self._states: dict[tuple[str, str, str], Any] = {}
         self._versions: dict[tuple[str, str, str], tuple[int, int]] = {}
@@ -67,6 +70,8 @@ class Keyring:
         self._as_of = max(self._as_of, monotonic)
 
     def fresh(self, monotonic: float) -> bool:
+        if monotonic - self._as_of > FRESH:
+            self.prove()
         return monotonic - self._as_of <= FRESH
 
     def age(self, monotonic: float) -> float:

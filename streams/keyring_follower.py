@@ -6,7 +6,9 @@ freshness needs no comparison of clocks, and a gateway that cannot reach the top
 
 import asyncio
 import time
+from contextlib import suppress
 
+from domain.errors import Unavailable
 from projections.keyring import Keyring
 from projections.ports import LogReader
 
@@ -31,6 +33,11 @@ class KeyringFollower:
         while self._keyring.offset < end:
             self._keyring.apply(self._control.read(0, self._keyring.offset, _READ))
         self._keyring.proved(asked)
+
+    def try_step(self) -> None:
+        """As `step`; a topic that cannot be read leaves the view as old as it is."""
+        with suppress(Unavailable):
+            self.step()
 
     async def run(self) -> None:
         while True:

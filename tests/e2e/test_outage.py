@@ -1,6 +1,8 @@
 """P6: failure is closed. While the log cannot be written nothing is dispatched, and it recovers by itself."""
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,6 +67,20 @@ async def test_without_its_log_nothing_is_dispatched_and_it_recovers_by_itself(l
     assert {row.outcome for row in rows} <= {"completed", "failed", "void"}
     balance = await eventually(lambda: lab.balance("acme", "cap"), lambda balance: not balance.held)
     assert (balance.held, balance.consumed) == (0, sum(row.cost for row in rows if row.outcome == "completed"))
+
+
+async def test_a_process_that_stood_still_serves_at_once(lab: Lab) -> None:
+    """Stopped for longer than its view of keys may be old, it proves its view anew instead of refusing what had waited."""
+    fake = await lab.fake()
+    await lab.model("m", fake.url)
+    key = (await lab.org("acme"))["main"]
+    assert (await lab.chat(key, "m")).status == 200
+    os.kill(lab.product.pid, signal.SIGSTOP)
+    waiting = [asyncio.create_task(lab.chat(key, "m")) for _ in range(50)]
+    await asyncio.sleep(1.5)  # standing still is the attack
+    os.kill(lab.product.pid, signal.SIGCONT)
+    answers = await asyncio.gather(*waiting)
+    assert {(answer.status, answer.code) for answer in answers} == {(200, None)}
 
 
 async def test_an_answer_that_is_owed_waits_for_the_log(lab: Lab) -> None:

@@ -1,6 +1,6 @@
 """Rows of usage: the one that wins is what the fold says, in any log the protocol allows, in any batching."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.facts import RequestDenied
@@ -33,6 +33,7 @@ def winners(traffic: Traffic, size: int) -> dict[tuple[str, int], RequestRow]:
     return best
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 100_000), size=st.integers(1, 80))
 def test_the_winning_row_is_what_the_fold_says(seed: int, size: int) -> None:
     """Outcome by outcome and cost by cost: an attempt's row equals its state, and buckets sum up to the rows."""
