@@ -120,7 +120,7 @@ def _flat(doc: dict[str, Any]) -> dict[str, Any]:
 def _demo(root: typer.Typer) -> None:
     @root.command("demo")
     def demo(
-        keep: Annotated[bool, typer.Option("--keep", help="Leave it running for the dashboard.")] = False,
+        keep: Annotated[bool, typer.Option("--keep", help="Leave it running to look around.")] = False,
         trace: Annotated[
             Path | None,
             typer.Option("--trace", help="Another trace than the one that comes along.", show_default=False),

@@ -18,7 +18,7 @@ from cli.wiring import Embedded, open_embedded, utc_now, views_child
 from infra.adapters.ids import new_id
 from infra.adapters.keyring_directory import KeyringDirectory
 
-READ_SIDE = ("/read/", "/v1/organization/", "/v1/requests/", "/dashboard")
+READ_SIDE = ("/read/", "/v1/organization/", "/v1/requests/")
 READ_SIDE_OF_ADMIN = ("/admin/v1/projections", "/admin/v1/operations", "/admin/v1/parked", "/admin/v1/events")
 
 

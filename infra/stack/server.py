@@ -35,7 +35,7 @@ class Server(Protocol):
     def stop_signal(self) -> int: ...
 
     def prepare(self) -> None:
-        """Installs and lays out what the server needs; done again it changes nothing. Raises `Unavailable`."""
+        """Lays out what a server that does not run needs to start; done again it changes nothing. Raises `Unavailable`."""
 
     def command(self) -> Sequence[str]:
         """What starts it in the foreground."""
@@ -51,7 +51,6 @@ def missing(what: str, install: str) -> Unavailable:
 
 def launch(server: Server) -> Process:
     """Starts a server that was prepared and does not run. Raises `Unavailable` if another program holds its port."""
-    sweep(server)
     for port in server.ports:
         if not free(port):
             raise Unavailable(

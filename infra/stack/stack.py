@@ -24,7 +24,7 @@ from infra.stack.ports import HOST, choose
 from infra.stack.postgres import Postgres
 from infra.stack.process import Process
 from infra.stack.redis import Redis
-from infra.stack.server import Server, launch
+from infra.stack.server import Server, launch, sweep
 from infra.stack.state import ServerState, State, load, save
 
 BROKER_COUNTS = (1, 3)
@@ -155,7 +155,7 @@ class Stack:
         if any(isinstance(server, Broker) for server in dead):
             self._runtime.prepare()
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda server: server.prepare(), dead))
+            list(pool.map(_make_ready, dead))
         for server in dead:
             self._launch(state, server)
         started = [(server, process) for name, server in wanted.items() if (process := state.servers[name].process)]
@@ -215,6 +215,11 @@ class Stack:
             yield
         finally:
             os.close(handle)
+
+
+def _make_ready(server: Server) -> None:
+    sweep(server)
+    server.prepare()
 
 
 def _nodes(state: State) -> tuple[Node, ...]:

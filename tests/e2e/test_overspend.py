@@ -92,6 +92,7 @@ async def test_a_thousand_clients_cannot_overspend_two_budgets_of_one_path(lab: 
     keys = await lab.org("acme", ("team", "rest"))
     await lab.budget("acme", "cap", ORG_LIMIT)
     await lab.budget("acme", "team", TEAM_LIMIT, project="team")
+    await lab.balance("acme", "team")  # the read side is up
     storms = {project: Storm() for project in keys}
     seen: list[str] = []
     exceeded: list[str] = []
@@ -135,6 +136,23 @@ async def test_a_thousand_clients_cannot_overspend_two_budgets_of_one_path(lab: 
     completed = [row for row in rows if row.outcome == "completed"]
     assert {row.id for row in completed} == {line["request_id"] for line in lines}
     assert sum(row.cost for row in completed) == spent
+
+
+async def test_an_uncapped_request_gets_what_the_budget_can_pay(lab: Lab) -> None:
+    """Without a cap of its own, a request is clamped to what is left: upstream as its cap, to the caller as a header."""
+    fake = await lab.fake()
+    await lab.model("m", fake.url, {"input_usd": "0", "output_usd": "1000"})
+    key = (await lab.org("acme"))["main"]
+    await lab.budget("acme", "cap", "0.1")
+    clamped = await lab.chat(key, "m")
+    asked = await lab.chat(key, "m", max_tokens=101)
+    assert clamped.status == 200
+    assert clamped.headers["x-tollhouse-output-cap"] == "100"
+    assert fake.received[0].body["max_completion_tokens"] == 100
+    assert nano(clamped.headers["x-tollhouse-cost-usd"]) == nano("0.1")
+    assert nano(clamped.headers["x-tollhouse-budget-remaining-usd"]) == 0
+    assert (asked.status, asked.code) == (402, "insufficient_quota")
+    assert len(fake.received) == 1
 
 
 async def test_money_that_is_only_held_is_busy_and_money_that_is_spent_is_402(lab: Lab) -> None:

@@ -19,7 +19,7 @@ from tests.lab import Balance, HelloService, Key, Lab, Row
 from tests.waiting import PATIENCE, eventually, until
 
 CALLERS = 24
-ROOM, TIGHT = "1000", "0.02"
+ROOM, TIGHT = "1000", "0.04"
 PRICES = {
     "steady": {"input_usd": "0.150001", "output_usd": "0.600007"},
     "flaky": {"input_usd": "3.000000007", "output_usd": "15.000000001"},
@@ -48,8 +48,10 @@ class Seen:
         code = answer.code if answer.status != 200 else _failure_on_stream(answer)
         if code is None:
             self.served[answer.id] = answer
-        else:
+        elif code:
             self.refused[answer.id] = code
+        else:
+            self.wrong.append(f"a stream ended without [DONE] and without an error: {answer.id}")
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Attack:
     seen: Seen = field(default_factory=Seen)
     up: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    limits: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By org and budget, the highest limit so far, nano-dollars."""
     balances_read: int = 0
     ready: list[float] = field(default_factory=list)
 
@@ -72,11 +76,15 @@ class Attack:
 
 
 def _failure_on_stream(answer: Answer) -> str | None:
-    """The code that a stream ended with, None for one that came to its ``[DONE]``, and for plain answers."""
+    """The code that a stream ended with, empty if it just ended; None for one that came to its ``[DONE]``, and for plain
+    answers."""
     if answer.headers["content-type"].startswith("application/json"):
         return None
-    *_, last = answer.events()
-    return None if last == "[DONE]" else str(json.loads(last)["error"]["code"])
+    events = answer.events()
+    if events and events[-1] == "[DONE]":
+        return None
+    error = json.loads(events[-1]).get("error") if events else None
+    return str(error["code"]) if error else ""
 
 
 @contextlib.asynccontextmanager
@@ -93,15 +101,14 @@ async def attack() -> AsyncIterator[Attack]:
         for org, budget, limit in BUDGETS:
             await lab.budget(org, budget, limit, project="team" if budget == "team" else None)
         made = Attack(lab, steady, flaky, keys)
+        made.limits = {(org, budget): nano(limit) for org, budget, limit in BUDGETS}
         made.up.set()
-        tasks = [asyncio.create_task(caller(made, number)) for number in range(CALLERS)]
-        tasks.append(asyncio.create_task(watch(made)))
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(CALLERS):
+                tasks.create_task(caller(made, number))
+            tasks.create_task(watch(made))
             yield made
-        finally:
             made.over.set()
-            made.up.set()
-            await asyncio.gather(*tasks)
 
 
 async def caller(attack: Attack, number: int) -> None:
@@ -130,7 +137,7 @@ async def caller(attack: Attack, number: int) -> None:
 
 
 async def watch(attack: Attack) -> None:
-    """Reads every budget again and again: consumed + held never passes the limit."""
+    """Reads every budget again and again: consumed + held never passes the highest limit that was ever in force."""
     http = Http(attack.lab.url)
     headers = {"authorization": f"Bearer {attack.lab.admin_key}"}
     while not attack.over.is_set():
@@ -140,7 +147,7 @@ async def watch(attack: Attack) -> None:
                 if answer.status == 200:
                     attack.balances_read += 1
                     doc = answer.json()
-                    if nano(doc["consumed_usd"]) + nano(doc["held_usd"]) > nano(doc["limit_usd"]):
+                    if nano(doc["consumed_usd"]) + nano(doc["held_usd"]) > attack.limits[org, budget]:
                         attack.seen.wrong.append(f"over its limit: {doc}")
         await asyncio.sleep(0.05)
     await http.close()
@@ -148,7 +155,7 @@ async def watch(attack: Attack) -> None:
 
 async def strike(attack: Attack, dice: random.Random) -> None:
     """kill -9 after a random number of answers and a random moment more: the whole group, the main process alone, or once
-    more while it starts. Then it is started on the same folder."""
+    more while it starts. Then it is started on the same folder, and the budget that is always used up gets a little more."""
     lab, wanted = attack.lab, attack.seen.answers + dice.randint(20, 150)
     await until(lambda: attack.seen.answers >= wanted, "answers between two kills")
     if dice.random() < 0.3:  # else most kills would come before the views are up
@@ -169,6 +176,9 @@ async def strike(attack: Attack, dice: random.Random) -> None:
     await lab.start()
     attack.ready.append(lab.product.ready_seconds)
     attack.up.set()
+    attack.limits["small", "cap"] += nano(TIGHT)
+    raised = {"limit_usd": dollars(attack.limits["small", "cap"]).removeprefix("$")}
+    await lab.admin("PATCH", "/orgs/small/budgets/cap", raised)
 
 
 async def quiet(attack: Attack) -> None:
@@ -221,19 +231,21 @@ def compare(attack: Attack, rows: dict[str, Row]) -> None:
             assert (id in exact) == (rows[id].outcome == "unconfirmed"), rows[id]
         else:
             assert id not in exact, f"refused with {code} and served all the same: {id}"
-    for org, _, limit in BUDGETS:
+    for (org, _), limit in attack.limits.items():
         spent = sum(_cost(line) for line in lines if ORG[line["model"]] == org)
-        assert spent <= nano(limit), f"{org}: {dollars(spent)} served"
+        assert spent <= limit, f"{org}: {dollars(spent)} served"
 
 
-async def balances_agree(lab: Lab, rows: dict[str, Row]) -> None:
-    """Every budget says what the rows of its scope add up to, and holds nothing."""
+async def balances_agree(attack: Attack, rows: dict[str, Row]) -> None:
+    """Every budget says what the rows of its scope add up to, holds nothing, and is within its limit."""
+    lab = attack.lab
     for org in ("acme", "small"):
         mine = [row for row in rows.values() if ORG.get(row.model) == org]
         estimated = sum(row.cost for row in mine if row.outcome == "unconfirmed")
         consumed = estimated + sum(row.cost for row in mine if row.outcome == "completed")
         balance = await eventually(partial(lab.balance, org, "cap"), lambda balance: not balance.held)
-        assert balance == Balance(balance.limit, consumed, 0, estimated)
+        assert balance == Balance(attack.limits[org, "cap"], consumed, 0, estimated)
+        assert consumed <= balance.limit
 
 
 async def reconcile(attack: Attack) -> None:
@@ -249,7 +261,7 @@ async def reconcile(attack: Attack) -> None:
     billed = {row.id: row.cost for row in rows.values() if row.outcome == "completed"}
     assert billed == exact
     assert sum(row.cost for row in rows.values()) == sum(exact.values())
-    await balances_agree(lab, rows)
+    await balances_agree(attack, rows)
     print(f"reconciled: {out.strip()}; books minus backends: {dollars(sum(billed.values()) - sum(exact.values()))}")
 
 
@@ -263,7 +275,6 @@ async def kill_and_compare(rounds: int) -> None:
         last = made.seen.answers + 50
         await until(lambda: made.seen.answers >= last, "answers after the last kill")
         made.over.set()
-        await until(lambda: made.up.is_set(), "the product is up")
         await quiet(made)
         rows = await books(made)
         outcomes = Counter(row.outcome for row in rows.values())
@@ -276,7 +287,7 @@ async def kill_and_compare(rounds: int) -> None:
         compare(made, rows)
         assert made.balances_read
         assert {"completed", "failed", "unconfirmed", "denied"} <= set(outcomes), "the load was not mixed"
-        await balances_agree(made.lab, rows)
+        await balances_agree(made, rows)
         await reconcile(made)
 
 

@@ -61,7 +61,7 @@ class Runtime:
         chosen = [*_MACHINE, f"-Dlog4j2.configurationFile={_LOGGING}", f"-Djava.io.tmpdir={work}"]
         chosen += options or (f"-XX:SharedArchiveFile={self._archive}",)
         jars = ":".join(str(jar) for jar in sorted(self._jars.glob("*.jar")))
-        return [str(change), f"--chdir={work}", str(java), *chosen, "-cp", jars, main, *arguments]
+        return [str(change), f"--chdir={work}", f"CLASSPATH={jars}", str(java), *chosen, main, *arguments]
 
     def run(self, main: str, *arguments: str, work: Path, options: Sequence[str] = ()) -> None:
         """Runs the class `main` to its end. Raises `Unavailable` with what it said, if it fails."""
