@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from api.router.errors import RouterError, error_body
-from api.router.exchange import Exchange
+from api.router.exchange import Exchange, Headers
 from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
 
@@ -57,6 +57,11 @@ class Proxy:
             message = f"the read side is not ready: {failure.message}"
             await exchange.send_bytes(503, error_body(503, "not_ready", message), [(b"retry-after", b"1")])
             return
+        if method == b"HEAD":  # its answer states the length of a body that never comes
+            response.close()
+            await exchange.start(response.status, _passed(response))
+            await exchange.write(b"", more=False)
+            return
         await self._relay(exchange, response)
 
     async def _sent(self, path: str, headers: bytes, body: bytes, method: bytes) -> UpstreamResponse:
@@ -71,8 +76,7 @@ class Proxy:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _relay(self, exchange: Exchange, response: UpstreamResponse) -> None:
-        headers = [(k, v) for k, v in response.headers if k not in _HOP_BY_HOP or k == b"content-length"]
-        await exchange.start(response.status, [(k, v) for k, v in headers if k != b"x-request-id"])
+        await exchange.start(response.status, _passed(response))
         gone = asyncio.get_running_loop().create_task(exchange.left())
         gone.add_done_callback(lambda _: response.close())
         try:
@@ -86,3 +90,9 @@ class Proxy:
             gone.cancel()
             with suppress(asyncio.CancelledError):
                 await gone
+
+
+def _passed(response: UpstreamResponse) -> Headers:
+    """The headers of an answer, but for those about the other connection, and its id: the request has ours."""
+    headers = [(k, v) for k, v in response.headers if k not in _HOP_BY_HOP or k == b"content-length"]
+    return [(k, v) for k, v in headers if k != b"x-request-id"]

@@ -32,11 +32,11 @@ from infra.adapters.child_process import ChildProcess
 from infra.adapters.data_folder import DataFolder, FolderLock, write_private
 from infra.adapters.ids import new_id
 from infra.adapters.memory_gate import MemoryGate
+from infra.adapters.row_holds import RowBalances
 from infra.adapters.secrets import InstallationSecrets
 from infra.adapters.sqlite_journal import SQLiteJournal
 from infra.adapters.sqlite_log import SqliteLog, SqliteLogReader
 from infra.adapters.sqlite_views import ViewsFile
-from infra.adapters.sqlite_views_holds import SqliteBalances
 from infra.adapters.upstream import HttpUpstream
 from projections.keyring import Keyring
 from projections.ports import CONTROL, FACTS
@@ -75,7 +75,7 @@ class Embedded:
     follower: KeyringFollower
     gate: MemoryGate
     writer: FactWriter
-    balances: SqliteBalances
+    balances: RowBalances
     admission: Admission
     upstream: HttpUpstream
     failed: "asyncio.Future[None]"
@@ -212,7 +212,7 @@ def _assemble(
         follower=follower,
         gate=gate,
         writer=writer,
-        balances=SqliteBalances(views),
+        balances=RowBalances(views),
         admission=Admission(gate, writer, keyring, utc_now, gate.identity),
         upstream=upstream,
         failed=asyncio.get_running_loop().create_future(),

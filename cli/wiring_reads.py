@@ -14,10 +14,10 @@ from infra.adapters.chdb_reads_requests import AnalyticsRequests
 from infra.adapters.chdb_reads_usage import AnalyticsUsages
 from infra.adapters.data_folder import DataFolder
 from infra.adapters.ids import new_id
+from infra.adapters.row_directory import RowDirectory
+from infra.adapters.row_reads import RowBucketSums
 from infra.adapters.secrets import InstallationSecrets
 from infra.adapters.sqlite_log import SqliteLogReader
-from infra.adapters.sqlite_reads import SqliteBucketSums
-from infra.adapters.sqlite_views_directory import SqliteDirectory
 from projections import audit, usage
 from projections.keyring import Keyring
 from projections.ports import CONTROL, FACTS
@@ -56,7 +56,7 @@ def open_reads(
             clock=clock,
             new_id=new_id,
             freshness=Freshness(views.engines, readers, views.parking, clock),
-            budgets=Budgets(SqliteDirectory(views.file), SqliteBucketSums(views.file)),
+            budgets=Budgets(RowDirectory(views.file), RowBucketSums(views.file)),
             past=Past(readers[CONTROL], readers[FACTS]),
             usages=AnalyticsUsages(views.analytics, live_usage),
             requests=AnalyticsRequests(views.analytics, live_usage),

@@ -14,11 +14,12 @@ from infra.adapters.chdb_engine import Analytics, in_process
 from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
 from infra.adapters.data_folder import DataFolder, FolderLock
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_directory import DirectoryView
+from infra.adapters.row_parking import RowParking
+from infra.adapters.row_views import Catalog, RowStore
 from infra.adapters.sqlite_log import SqliteLogReader
-from infra.adapters.sqlite_views import Catalog, SqliteStore, ViewsFile
-from infra.adapters.sqlite_views_balances import BalancesView
-from infra.adapters.sqlite_views_directory import DirectoryView
-from infra.adapters.sqlite_views_parking import SqliteParking
+from infra.adapters.sqlite_views import ViewsFile
 from projections.engine import Engine, Policy
 from projections.ports import Store
 from projections.rebuild import Projection, Rebuilder
@@ -41,7 +42,7 @@ class Views:
     file: ViewsFile
     analytics: Analytics
     catalog: Catalog
-    parking: SqliteParking
+    parking: RowParking
     engines: dict[str, Engine]
     rebuilder: Rebuilder
     runner: LocalRunner
@@ -64,10 +65,10 @@ def open_views(folder: DataFolder) -> Iterator[Views]:
 
 
 def _assemble(folder: DataFolder, file: ViewsFile, analytics: Analytics) -> Views:
-    catalog, parking = Catalog(file), SqliteParking(file)
+    catalog, parking = Catalog(file), RowParking(file)
     stores: list[tuple[Store, Policy, float]] = [
-        (SqliteStore(catalog, DirectoryView()), Policy.PARK_ORG, 0.0),
-        (SqliteStore(catalog, BalancesView()), Policy.PARK_ORG, 0.0),
+        (RowStore(catalog, DirectoryView()), Policy.PARK_ORG, 0.0),
+        (RowStore(catalog, BalancesView()), Policy.PARK_ORG, 0.0),
         (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE, ANALYTICS_LINGER),
         (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE, 0.0),
     ]

@@ -54,11 +54,21 @@ class Call:
 
 
 class Denied(TollhouseError):
-    """Refused, nothing held. `refused` is the gate's word, if it came that far; `param` the field to blame, if one is."""
+    """Refused, nothing held. `refused` is the gate's word, if it came that far, `price` and `worst` (nano-dollars) what it
+    was asked about; `param` the field to blame, if one is."""
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, refused: Refused | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        refused: Refused | None = None,
+        price: Price | None = None,
+        worst: int = 0,
+    ) -> None:
         super().__init__(message, code=code)
-        self.param, self.refused = param, refused
+        self.param, self.refused, self.price, self.worst = param, refused, price, worst
 
 
 @dataclass(slots=True)
@@ -119,6 +129,8 @@ class Admission:
         if call.context_bounded:
             call.input_bound = max(call.input_bound, model.context_tokens)
         want = model.max_output_tokens if call.cap is None else call.cap
+        base = 0 if price is None else worst_base(price, call.input_bound)
+        unit = 0 if price is None else worst_unit(price, call.choices)
         epoch = self._view.epoch(caller.partition)
         answer = await self._gate.admit(
             AdmitRequest(
@@ -129,8 +141,8 @@ class Admission:
                 attempt=request,
                 once=call.once,
                 accounted_at=now,
-                base=0 if price is None else worst_base(price, call.input_bound),
-                unit=0 if price is None else worst_unit(price, call.choices),
+                base=base,
+                unit=unit,
                 want=want,
                 least=min(1, want) if call.cap is None else want,
                 budgets=claims.budgets,
@@ -141,7 +153,7 @@ class Admission:
         if isinstance(answer, Refused):
             if answer.code == "gate_unavailable":
                 raise GateUnavailable("the gate is closed, or open for another epoch")
-            raise Denied(answer.code, _reason(answer), refused=answer)
+            raise Denied(answer.code, _reason(answer), refused=answer, price=price, worst=base + unit * want)
         identity = {
             "request": request,
             "attempt": request,

@@ -47,6 +47,8 @@ class Denials:
             reason=denied.message,
             budget=refused.budget if refused else None,
             budgets=refused.seen if refused else (),
+            price=denied.price.version if denied.price else None,
+            worst=denied.worst,
         )
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(fact)

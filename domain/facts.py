@@ -84,7 +84,8 @@ class RequestAdmitted(AttemptFact, frozen=True, kw_only=True, omit_defaults=True
 
 
 class RequestDenied(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Refused before anything was held. `count` > 1: identical refusals of one key folded, from `request` to `last`."""
+    """Refused before anything was held. `worst` is what the request could have cost at `price` with all the output it asked
+    for. `count` > 1: identical refusals of one key folded, from `request` to `last`."""
 
     request: str
     org: str
@@ -99,6 +100,7 @@ class RequestDenied(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     budget: str | None = None
     budgets: tuple[BudgetHold, ...] = ()
+    price: str | None = None
     worst: int = 0
     count: int = 1
     last: str | None = None

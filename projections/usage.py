@@ -234,6 +234,7 @@ def _denied(version: int, event: Event, fact: RequestDenied) -> RequestRow:
         outcome="denied",
         code=fact.code,
         status=fact.status,
+        price=fact.price or "",
         count=fact.count,
         last=fact.last or "",
     )

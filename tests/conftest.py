@@ -1,11 +1,14 @@
 """``--full``: also the long forms of attacks (`make faults`). Without it they are deselected, and pytest's summary says so."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
+from infra.stack import Stack
 from tests.lab import Lab
+from tests.postgres import PostgresServer, running_postgres
+from tests.stack import fresh_stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,4 +28,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 async def lab() -> AsyncIterator[Lab]:
     """The product on an empty folder."""
     async with Lab() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole run. Each test takes a database of its own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="class")
+def postgres_class(request: pytest.FixtureRequest, postgres: PostgresServer) -> None:
+    """The same, as the attribute `postgres` of a test class."""
+    request.cls.postgres = postgres
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """One broker, PostgreSQL and Redis for the whole run. A test that breaks one calls `up()` again."""
+    with fresh_stack() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stack_of_three() -> Iterator[Stack]:
+    """Three brokers, PostgreSQL and Redis for the whole run. A test that breaks one calls `up()` again."""
+    with fresh_stack(brokers=3) as made:
         yield made

@@ -180,7 +180,7 @@ def bring_to_rest(world: GateWorld, check: Callable[[], None]) -> None:
                 world.serve(sent, sent.hold)
         world.tick()
         while busy := world.busy():
-            world.arrive(busy[0])
+            world.arrive(busy[0][1])
         world.settle(1000)
         check()
         world.advance(6.0)

@@ -151,9 +151,13 @@ class GateWorld:
 
     # -- the log
 
-    def busy(self) -> list[FlightLog]:
-        """The ways to the log that have something in flight."""
-        return [process.log for process in self.processes.values() if process.log.flight]
+    def busy(self) -> list[tuple[str, FlightLog]]:
+        """The processes that have something in flight to the log."""
+        return [(name, process.log) for name, process in self.processes.items() if process.log.flight]
+
+    def unsettled(self) -> bool:
+        """Whether there are facts that the settler was not told of."""
+        return self._fed < len(self.topic.records[0])
 
     def arrive(self, log: FlightLog, how: str = "once") -> None:
         """What becomes of the oldest append in flight."""

@@ -1,6 +1,6 @@
-"""The real servers under test: brought up when a test first asks for them, once per session, and taken down with it.
+"""The real servers under test, in a folder of their own.
 
-A guard process takes them down where the session cannot, because it was killed.
+A guard process takes them down where the tests cannot, because they were killed.
 """
 
 import shutil
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from infra.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def fresh_stack(brokers: int = 1) -> Iterator[Stack]:
-    """A stack that is up, in a folder of its own; afterwards neither is left."""
+    """A stack that is up, in a folder of its own; afterwards neither is left. A test that breaks a server calls `up()` again."""
     folder = Path(tempfile.mkdtemp(prefix="tollhouse-stack-"))
     command = [sys.executable, "-m", "tests.stack", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True) as guard:
@@ -31,20 +29,6 @@ def fresh_stack(brokers: int = 1) -> Iterator[Stack]:
         finally:
             guard.stdin.close()
     assert guard.returncode == 0
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """One broker, PostgreSQL and Redis. A test that breaks one calls `up()` again."""
-    with fresh_stack() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def stack_of_three() -> Iterator[Stack]:
-    """Three brokers, PostgreSQL and Redis. A test that breaks one calls `up()` again."""
-    with fresh_stack(brokers=3) as made:
-        yield made
 
 
 def guard(folder: Path) -> None:

@@ -56,6 +56,7 @@ def _attempt(found: Explained) -> dict[str, Any]:
         "price": line.price,
         "hold_usd": format_usd(line.hold),
         "held_usd": format_usd(line.hold if line.outcome == "open" else 0),
+        "worst_usd": format_usd(found.worst),
         "cost_usd": format_usd(line.cost),
         "estimated": line.estimated,
         "overrun": line.overrun,

@@ -49,6 +49,9 @@ _flag = msgspec.json.Decoder(bool | None).decode
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: also for text that is no UTF-8, and for nesting deeper than anybody needs."""
+
 
 @dataclass(slots=True)
 class ChatRequest:
@@ -66,7 +69,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         fields = _fields(body)
     except msgspec.ValidationError as error:
         raise RouterError("invalid_value", "the body must be a JSON object") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         raise RouterError("invalid_json", f"the body is not JSON: {error}") from error
     if "model" not in fields:
         raise RouterError("missing_model", "the field model is required", param="model")
@@ -113,7 +116,7 @@ def _field(fields: dict[str, Raw], name: str, decode: Any, wanted: str) -> Any:
         return None
     try:
         return decode(raw)
-    except msgspec.DecodeError as error:
+    except _NOT_JSON as error:
         raise RouterError("invalid_value", f"{name} {wanted}: {error}", param=name) from error
 
 

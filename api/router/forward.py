@@ -40,13 +40,17 @@ class Forward:
     ) -> None:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``) once the failure is on the books."""
         began = time.monotonic()
-        head = self._head(target) + b"x-request-id: " + admitted.request.encode() + b"\r\n"
-        payload = outgoing(request, body, target.upstream_model, admitted.grant)
+        try:
+            head = self._head(target) + b"x-request-id: " + admitted.request.encode() + b"\r\n"
+            payload = outgoing(request, body, target.upstream_model, admitted.grant)
+        except Exception:
+            await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=())
+            raise
         try:
             response = await self._upstream.send(target.url, "/chat/completions", head, payload, target.timeout_seconds)
         except UpstreamFailed as failure:
             await self._lost(admitted, target, failure, began)
-        ceiling = context or _CEILING_WITHOUT_CONTEXT
+        ceiling = (context or _CEILING_WITHOUT_CONTEXT) * admitted.call.choices  # usage is the sum over all choices
         if response.streamed and response.status == 200:
             relay = EventRelay(request.wants_usage, ceiling)
             await self._stream(exchange, admitted, target, response, relay, began)
@@ -121,6 +125,9 @@ class Forward:
                     await exchange.write(passed, more=True)
         except UpstreamFailed as error:
             failure = error
+        relay.end()
+        if relay.done:  # the answer was whole, however the connection ended
+            failure = None
         abandoned = gone.done()
         tries = (Try(backend=target.backend, status=200, error=failure.code if failure else None, ms=self._ms(began)),)
         if failure is not None and not abandoned:

@@ -16,9 +16,10 @@ _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
 class EventRelay:
-    """One per stream. `usage` is the last report, `pieces` counts the events that carried something."""
+    """One per stream. `usage` is the last report, `pieces` counts the events that carried something, `done` says that the
+    stream announced its end."""
 
-    __slots__ = ("_asked", "_ceiling", "_tail", "_withheld", "pieces", "usage")
+    __slots__ = ("_asked", "_ceiling", "_tail", "_withheld", "done", "pieces", "usage")
 
     def __init__(self, asked: bool, ceiling: int) -> None:
         self._asked, self._ceiling = asked, ceiling
@@ -26,6 +27,7 @@ class EventRelay:
         self._withheld: list[bytes] = []
         self.usage: Usage | None = None
         self.pieces = 0
+        self.done = False
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream so far may go to the caller now."""
@@ -50,14 +52,23 @@ class EventRelay:
         passed.append(block[start:])
         return b"".join(passed)
 
+    def end(self) -> None:
+        """Nothing more comes: what is left without a blank line is the last event."""
+        event, self._tail = self._tail, b""
+        if event and (owed := self._event(event)):
+            self._withheld.append(owed)
+
     def rest(self) -> bytes:
         """What is owed to the caller once the completion is durable."""
-        return b"".join(self._withheld) + self._tail
+        return b"".join(self._withheld)
 
     def _event(self, event: bytes) -> bytes:
         data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
         if self._withheld or data == b"[DONE]":
+            self.done = self.done or data == b"[DONE]"
             self._withheld.append(event)
+            if b'"usage"' in data:  # the last report counts, also behind one that is withheld
+                self.usage = usage_of_chunk(data, self._ceiling)[0] or self.usage
             return b""
         if b'"usage"' not in data:
             self.pieces += 1

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from infra.adapters.chdb_engine import Analytics
-from infra.adapters.sqlite_views import Catalog
+from infra.adapters.row_views import Catalog
 from projections.audit import GENESIS, NAME, AuditRow, ChainCheck, Link, Tail, entry, project, verify
 from projections.directory import Entry
 from projections.ports import CONTROL, Event, Mark

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from domain.errors import Conflict, Unavailable
 from infra.adapters.chdb_engine import Analytics
-from infra.adapters.sqlite_views import Catalog, compare, nowhere_behind
+from infra.adapters.row_views import Catalog, compare, nowhere_behind
 from projections.ports import Batch, Event, Fingerprint, Mark, Outcome
 
 _MARKS = """
@@ -143,11 +143,11 @@ class AnalyticsStore:
 
     def create(self) -> int:
         """See `Store`. Versions left over go first."""
-        with self._catalog.file.writing() as db:
+        with self._catalog.file.arranging() as db:
             idle = self._catalog.idle(self.name, db)
         for version in idle:
             self.drop(version)
-        with self._catalog.file.writing() as db:
+        with self._catalog.file.arranging() as db:
             version = self._catalog.add(self.name, db)
         self._drop_tables(version)
         self._create_tables(version)
@@ -164,7 +164,7 @@ class AnalyticsStore:
         if old == version:
             return
         nowhere_behind(self.name, self.open(version).marks(), self.open(old).marks())
-        with self._catalog.file.writing() as db:
+        with self._catalog.file.arranging() as db:
             self._catalog.switch(self.name, version, db)
 
     def drop(self, version: int) -> None:
@@ -172,7 +172,7 @@ class AnalyticsStore:
         if self._catalog.live(self.name) == version:
             raise Conflict(f"version {version} of {self.name} is live", code="version_live")
         self._drop_tables(version)
-        with self._catalog.file.writing() as db:
+        with self._catalog.file.arranging() as db:
             self._catalog.remove(self.name, version, db)
 
     def _create_tables(self, version: int) -> None:

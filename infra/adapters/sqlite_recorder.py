@@ -15,15 +15,9 @@ from eventsourcing.sqlite import (
     SQLiteCursor,
     SQLiteDatastore,
 )
-from msgspec import Struct
 
 from domain.errors import Conflict, VersionConflict
-
-EVENTS = "events"
-"""Table of control events. Stored format."""
-
-COMMANDS = "commands"
-"""Table of the command ledger. Stored format."""
+from infra.adapters.recorded_journal import COMMANDS, EVENTS, CommandRow
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {EVENTS} (
@@ -48,20 +42,6 @@ _TABLES = (
 )
 
 
-class CommandRow(Struct, frozen=True, kw_only=True):
-    """One row of the ledger. `at` is unix seconds; `body` is ciphertext if `sealed`, None once erased."""
-
-    actor: str
-    key: str
-    fingerprint: str
-    at: int
-    status: int
-    position: int
-    etag: str | None
-    sealed: bool
-    body: bytes | None
-
-
 class _Pool(SQLiteConnectionPool):
     synchronous = "FULL"
 
@@ -73,16 +53,16 @@ class _Pool(SQLiteConnectionPool):
         return connection
 
 
-def open_datastore(path: str, synchronous: str) -> SQLiteDatastore:
-    """The database file at `path`, made if it is not there. `synchronous` is ``FULL`` or ``NORMAL``."""
+def open_recorder(path: str, synchronous: str) -> "LedgerRecorder":
+    """The recorder of the file at `path`; the file is made by `create_table`. `synchronous` is ``FULL`` or ``NORMAL``."""
     datastore = SQLiteDatastore(path, lock_timeout=10, pool_timeout=30.0, originator_id_type="text")
     datastore.pool = _Pool(db_name=path, lock_timeout=10, pool_size=4, max_overflow=28, pool_timeout=30.0)
     datastore.pool.synchronous = synchronous
-    return datastore
+    return LedgerRecorder(datastore)
 
 
 class LedgerRecorder(SQLiteApplicationRecorder):
-    """Events, expectations and ledger row in one transaction, or none of them."""
+    """See `infra.adapters.recorded_journal.Recorder`."""
 
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS)
@@ -93,11 +73,7 @@ class LedgerRecorder(SQLiteApplicationRecorder):
         return list(_TABLES)
 
     def commit(self, events: Sequence[StoredEvent], expected: Mapping[str, int], row: CommandRow | None) -> int:
-        """The position of the last event; with no events, the end of the journal (0 if it is empty).
-
-        Raises `Conflict` (``command_id_taken``) before `VersionConflict`: of equal commands the later one must find the
-        answer of the first rather than its effects.
-        """
+        """See `Recorder`."""
         with self.datastore.transaction(commit=True) as c:
             if row is not None:
                 _claim(c, row)
@@ -122,7 +98,7 @@ class LedgerRecorder(SQLiteApplicationRecorder):
         return self._insert_events(c, events) or ()
 
     def command(self, actor: str, key: str) -> CommandRow | None:
-        """The ledger row of a command that was carried out."""
+        """See `Recorder`."""
         with self.datastore.transaction(commit=False) as c:
             c.execute(f"SELECT * FROM {COMMANDS} WHERE actor = ? AND key = ?", (actor, key))
             found = c.fetchone()
@@ -132,9 +108,13 @@ class LedgerRecorder(SQLiteApplicationRecorder):
         return CommandRow(**values)
 
     def erase_sealed(self, before: int) -> None:
-        """Erases the sealed answers given at or before `before` (unix seconds)."""
+        """See `Recorder`."""
         with self.datastore.transaction(commit=True) as c:
             c.execute(f"UPDATE {COMMANDS} SET body = NULL WHERE sealed AND body IS NOT NULL AND at <= ?", (before,))
+
+    def close(self) -> None:
+        """See `Recorder`."""
+        self.datastore.close()
 
 
 def _claim(c: SQLiteCursor, row: CommandRow) -> None:

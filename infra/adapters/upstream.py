@@ -147,7 +147,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.abort(UpstreamFailed(f"the backend's answer is not HTTP: {error}", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,7 +169,9 @@ class _Connection(asyncio.Protocol):
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
         elif name == b"content-type" and value.startswith(b"text/event-stream"):
-            self._response.streamed = True
+            assert self._parser is not None
+            # a refusal is read whole, whatever it is written as
+            self._response.streamed = self._response.streamed or self._parser.get_status_code() == 200
         self._response.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -213,11 +215,15 @@ class _Connection(asyncio.Protocol):
                 answered.set_result(response)
             else:
                 answered.set_exception(error)
-        if error is None and self._keep and self.transport is not None and not self.transport.is_closing():
+        if error is None and self._keep and self._clean():
             self.resume()
             self._pool.release(self)
         elif self.transport is not None:
-            self.transport.close()
+            self.transport.abort()  # closing would wait until the rest of the request is sent
+
+    def _clean(self) -> bool:
+        """Whether another request can follow: an answer may come before all of its request was sent."""
+        return self.transport is not None and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
 
 
 class _Pool:
@@ -242,8 +248,10 @@ class _Pool:
                     _, protocol = await self.loop.create_connection(
                         lambda: _Connection(self), self._address.hostname or "", port, ssl=self._tls
                     )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:  # the last: no resolver takes such a name
             raise UpstreamFailed(f"cannot connect: {error or 'timed out'}", sent=False) from error
+        if protocol.transport is None or protocol.transport.is_closing():
+            raise UpstreamFailed("cannot connect: the backend closed the connection at once", sent=False)
         return protocol
 
     def release(self, connection: _Connection) -> None:

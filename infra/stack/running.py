@@ -11,10 +11,10 @@ from infra.stack.server import Server, log_end, parts, sweep
 READY_SECONDS = 60.0
 """After so long something is wrong with a server that does not answer, and not with the machine."""
 
-STOP_SECONDS = 20.0
-"""How long a server may take to end cleanly before it is killed."""
+STOP_SECONDS = 10.0
+"""How long a server may take to end cleanly before it is killed. The last of three brokers takes 5 s: it waits for the others."""
 
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.05
 _KILL_SECONDS = 10.0
 
 Started = tuple[Server, Process]

@@ -43,13 +43,14 @@ class Admission(Struct, frozen=True, kw_only=True):
 
 
 class Explained(Struct, frozen=True, kw_only=True):
-    """One attempt, or refusal. `budgets` as the gate saw them before it; `refused_by` is the budget that refused;
-    `told` every fact about it."""
+    """One attempt, or refusal. `budgets` as the gate saw them before it; `refused_by` is the budget that refused; `worst` what
+    it could cost (nano-dollars); `told` every fact about it."""
 
     line: RequestLine
     reason: str | None
     budgets: tuple[BudgetHold, ...]
     refused_by: str | None
+    worst: int
     admission: Admission | None
     tries: tuple[Try, ...]
     source: str | None
@@ -76,6 +77,7 @@ def explain(line: RequestLine, facts: Sequence[StoredFact]) -> Explained:
         reason=_reason(line, about),
         budgets=() if seen is None else seen.budgets,
         refused_by=None if denied is None else denied.budget,
+        worst=line.hold if denied is None else denied.worst,
         admission=None if admitted is None else _admission(admitted),
         tries=_tries(line, about),
         source=next((fact.source for fact in about if isinstance(fact, RequestCompleted)), None),

@@ -15,7 +15,8 @@ from infra.adapters.chdb_audit import AuditView
 from infra.adapters.chdb_engine import Analytics, in_process
 from infra.adapters.chdb_sink import AnalyticsSink, AnalyticsStore, AnalyticsView
 from infra.adapters.chdb_usage import UsageView
-from infra.adapters.sqlite_views import Catalog, ViewsFile
+from infra.adapters.row_views import Catalog
+from infra.adapters.sqlite_views import ViewsFile
 from projections.ports import Batch, Sink, Store
 from tests.contract.sink_contract import SinkContract
 from tests.controlgen import ControlTraffic

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,13 +18,14 @@ from commands.ports import Balances, PartitionBalances
 from domain.facts import RequestAdmitted
 from domain.fold import ENDED, Attempt, Books, State
 from domain.ids import partition_of
-from infra.adapters.sqlite_views import Catalog, SqliteStore, ViewsFile
-from infra.adapters.sqlite_views_balances import BalancesView
-from infra.adapters.sqlite_views_holds import SqliteBalances
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_holds import RowBalances
+from infra.adapters.row_views import Catalog, Rows, RowStore
 from projections.engine import Engine, Policy
 from tests.contract.sink_contract import NOW
 from tests.factgen import Traffic, batches
 from tests.memory_views import MemoryParking
+from tests.postgres import PostgresServer
 
 
 def straight(traffic: Traffic, partition: int, end: int) -> Books:
@@ -124,39 +126,69 @@ class BalancesContract(ABC):
             assert self.elsewhere(partition) == traffic.log.ends()[partition]
 
 
-class TestSqliteBalances(BalancesContract):
-    """Balances in SQLite."""
+class RowBalancesContract(BalancesContract):
+    """The port over rows."""
+
+    rows = "infra.adapters.sqlite_views.ViewsFile"
+    """The store, which is made from a path or a URL."""
+
+    @abstractmethod
+    def place(self) -> AbstractContextManager[str]:
+        """Where an empty store may be made."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Rows]:
+        with self.place() as self.where:
+            rows = resolve_name(self.rows)(self.where)
+            yield rows
+            rows.close()
 
     @contextmanager
     def fed(self, traffic: Traffic, size: int = 10_000) -> Iterator[Balances]:
-        with TemporaryDirectory() as folder:
-            self.path = Path(folder) / "views.db"
-            file = ViewsFile(self.path)
-            store = SqliteStore(Catalog(file), BalancesView())
+        with self.opened() as rows:
+            store = RowStore(Catalog(rows), BalancesView())
             sink = store.open(store.live())
             engine = Engine(store.name, store.topic, sink, MemoryParking(), Policy.STOP, lambda: NOW)
             for batch in batches(traffic.log.all(), size):
                 engine.feed(batch)
-            yield SqliteBalances(file)
+            yield RowBalances(rows)
             sink.close()
-            file.close()
 
     def elsewhere(self, partition: int) -> int:
         code = (
-            "import sys; from pathlib import Path\n"
-            "from infra.adapters.sqlite_views import ViewsFile\n"
-            "from infra.adapters.sqlite_views_holds import SqliteBalances\n"
-            "print(SqliteBalances(ViewsFile(Path(sys.argv[1]))).partition(int(sys.argv[2])).watermark)"
+            "import sys; from pkgutil import resolve_name\n"
+            "from infra.adapters.row_holds import RowBalances\n"
+            "rows = resolve_name(sys.argv[1])(sys.argv[2])\n"
+            "print(RowBalances(rows).partition(int(sys.argv[3])).watermark)\n"
+            "rows.close()"
         )
-        command = [sys.executable, "-c", code, str(self.path), str(partition)]
+        command = [sys.executable, "-c", code, self.rows, self.where, str(partition)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     def test_a_view_that_was_never_written_is_empty(self) -> None:
         """A first start finds nothing held, at the beginning of the log."""
-        with TemporaryDirectory() as folder:
-            file = ViewsFile(Path(folder) / "views.db")
-            balances = SqliteBalances(file)
+        with self.opened() as rows:
+            balances = RowBalances(rows)
             assert balances.partition(3) == PartitionBalances(0)
             assert balances.overdue(NOW) == []
             assert balances.unconfirmed() == []
-            file.close()
+
+
+class TestSqliteBalances(RowBalancesContract):
+    """Balances in SQLite."""
+
+    @contextmanager
+    def place(self) -> Iterator[str]:
+        with TemporaryDirectory() as folder:
+            yield f"{folder}/views.db"
+
+
+@pytest.mark.usefixtures("postgres_class")
+class TestPostgresBalances(RowBalancesContract):
+    """Balances in PostgreSQL."""
+
+    postgres: PostgresServer
+    rows = "infra.adapters.postgres_views.PostgresViews"
+
+    def place(self) -> AbstractContextManager[str]:
+        return self.postgres.database()

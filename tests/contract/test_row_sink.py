@@ -1,25 +1,50 @@
-"""The row views in SQLite against the contract of sinks."""
+"""The row views against the contract of sinks, in SQLite and in PostgreSQL."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import pytest
+
 from domain.errors import Unavailable
-from infra.adapters.sqlite_views import Catalog, RowView, SqliteSink, SqliteStore, ViewsFile
-from infra.adapters.sqlite_views_balances import BalancesView
-from infra.adapters.sqlite_views_directory import DirectoryView
+from infra.adapters.postgres_views import PostgresViews
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_directory import DirectoryView
+from infra.adapters.row_views import Catalog, Rows, RowSink, RowStore, RowView
+from infra.adapters.sqlite_views import ViewsFile
 from projections.ports import Batch, Sink, Store
 from tests.contract.sink_contract import SinkContract
 from tests.controlgen import ControlTraffic
 from tests.factgen import MemoryLog, Traffic
+from tests.postgres import PostgresServer
+
+
+@contextmanager
+def sqlite_rows() -> Iterator[Rows]:
+    """SQLite in a folder of its own."""
+    with TemporaryDirectory() as folder:
+        file = ViewsFile(Path(folder) / "views.db")
+        yield file
+        file.close()
+
+
+@contextmanager
+def postgres_rows(server: PostgresServer) -> Iterator[Rows]:
+    """PostgreSQL in a database of its own."""
+    with server.database() as url:
+        views = PostgresViews(url)
+        yield views
+        views.close()
 
 
 class RowSinkContract(SinkContract):
-    """SQLite in a folder of its own."""
+    """A view in rows."""
+
+    postgres: PostgresServer
 
     @abstractmethod
     def view(self) -> RowView: ...
@@ -28,19 +53,20 @@ class RowSinkContract(SinkContract):
     def damage(self, version: int) -> str:
         """SQL that changes a value."""
 
+    def opened(self) -> AbstractContextManager[Rows]:
+        return sqlite_rows()
+
     @contextmanager
     def fresh(self) -> Iterator[Store]:
-        with TemporaryDirectory() as folder:
-            self.file = ViewsFile(Path(folder) / "views.db")
-            yield SqliteStore(Catalog(self.file), self.view())
-            self.file.close()
+        with self.opened() as self.rows:
+            yield RowStore(Catalog(self.rows), self.view())
 
     def corrupt(self, store: Store) -> None:
-        with self.file.writing() as db:
+        with self.rows.writing() as db:
             assert db.execute(self.damage(store.live())).rowcount == 1
 
     def accident(self, sink: Sink, batch: Batch) -> None:
-        assert isinstance(sink, SqliteSink)
+        assert isinstance(sink, RowSink)
         with patch.object(sink, "_advance", side_effect=Unavailable("disk full")):
             sink.apply(batch)
 
@@ -76,3 +102,30 @@ class TestDirectory(RowSinkContract):
 
     def damage(self, version: int) -> str:
         return f"UPDATE directory_entries_{version} SET state = '{{}}' WHERE stream = 'acme/org/acme'"
+
+
+@pytest.mark.usefixtures("postgres_class")
+class InPostgres(RowSinkContract):
+    """The same view in PostgreSQL."""
+
+    def opened(self) -> AbstractContextManager[Rows]:
+        return postgres_rows(self.postgres)
+
+    def test_it_holds_the_same_rows_as_sqlite(self) -> None:
+        """A view has one fingerprint, whatever store it is in."""
+        log = self.log()
+        with self.fresh() as store, sqlite_rows() as file:
+            other = RowStore(Catalog(file), self.view())
+            assert self.straight(store, log).fingerprint() == self.straight(other, log).fingerprint()
+
+
+class TestPostgresBalances(InPostgres, TestBalances):
+    """Balances in PostgreSQL."""
+
+
+class TestPostgresBalancesOverDays(InPostgres, TestBalancesOverDays):
+    """Balances in PostgreSQL, of a slow log."""
+
+
+class TestPostgresDirectory(InPostgres, TestDirectory):
+    """The directory in PostgreSQL."""

@@ -102,7 +102,8 @@ async def test_a_thousand_clients_cannot_overspend_two_budgets_of_one_path(lab: 
         project = "team" if number % 2 else "rest"
         callers.append(client(lab, keys[project], number % 3 == 0, storms[project]))
     random.shuffle(callers)
-    await asyncio.gather(*callers)
+    async with asyncio.timeout(120):  # a client that is told "busy" for ever would never end
+        await asyncio.gather(*callers)
     assert not watcher.done(), f"the budgets could not be read in the storm: {watcher.exception()}"
     watcher.cancel()
     await asyncio.gather(watcher, return_exceptions=True)
@@ -166,6 +167,8 @@ async def test_money_that_is_only_held_is_busy_and_money_that_is_spent_is_402(la
     first = asyncio.create_task(lab.http.call("POST", "/v1/chat/completions", body(False), headers))
     await eventually(lambda: asyncio.sleep(0, len(fake.received)), lambda count: count == 1)
     held = await lab.http.call("POST", "/v1/chat/completions", body(False), headers)
+    balance = await eventually(lambda: lab.balance("acme", "cap"), lambda balance: bool(balance.held))
+    assert (balance.held, balance.consumed) == (WORST, 0)
     gate.set()
     served = await first
     spent = await eventually(

@@ -19,11 +19,16 @@ from tests.lab import Balance, HelloService, Key, Lab, Row
 from tests.waiting import PATIENCE, eventually, until
 
 CALLERS = 24
-ROOM, TIGHT = "1000", "0.04"
+ROOM, TIGHT = "1000", "0.1"
 PRICES = {
     "steady": {"input_usd": "0.150001", "output_usd": "0.600007"},
     "flaky": {"input_usd": "3.000000007", "output_usd": "15.000000001"},
     "tight": {"input_usd": "30.000001", "output_usd": "60.000003"},
+}
+BACKENDS = {
+    "steady": ("--ttft-ms", "3", "--ms-per-token", "0.2"),
+    "flaky": ("--error-rate", "0.2", "--drop-rate", "0.2", "--ttft-ms", "2"),
+    "tight": ("--ttft-ms", "20"),
 }
 ORG = {"steady": "acme", "flaky": "acme", "tight": "small"}
 BUDGETS = (("acme", "cap", ROOM), ("acme", "team", ROOM), ("small", "cap", TIGHT))
@@ -56,11 +61,10 @@ class Seen:
 
 @dataclass
 class Attack:
-    """A product under mixed load, its two backends, and what everybody saw."""
+    """A product under mixed load, its backends by the models they serve, and what everybody saw."""
 
     lab: Lab
-    steady: HelloService
-    flaky: HelloService
+    backends: dict[str, HelloService]
     keys: dict[str, Key]
     seen: Seen = field(default_factory=Seen)
     up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,7 +76,7 @@ class Attack:
 
     def journal(self) -> list[dict[str, Any]]:
         """Everything that the backends served, by their own record."""
-        return self.steady.served() + self.flaky.served()
+        return [line for hello in self.backends.values() for line in hello.served()]
 
 
 def _failure_on_stream(answer: Answer) -> str | None:
@@ -91,16 +95,14 @@ def _failure_on_stream(answer: Answer) -> str | None:
 async def attack() -> AsyncIterator[Attack]:
     """Callers of every kind, until the context ends; then what they were doing is finished."""
     async with Lab() as lab:
-        steady = await lab.hello("steady", "--ttft-ms", "3", "--ms-per-token", "0.2")
-        flaky = await lab.hello("flaky", "--error-rate", "0.2", "--drop-rate", "0.2", "--ttft-ms", "2")
-        await lab.model("steady", steady.url, PRICES["steady"], "steady")
-        await lab.model("flaky", flaky.url, PRICES["flaky"], "flaky")
-        await lab.model("tight", steady.url, PRICES["tight"], "steady")
+        backends = {name: await lab.hello(name, *options) for name, options in BACKENDS.items()}
+        for name, hello in backends.items():
+            await lab.model(name, hello.url, PRICES[name], name)
         keys = await lab.org("acme", ("team", "rest"))
         keys |= await lab.org("small")
         for org, budget, limit in BUDGETS:
             await lab.budget(org, budget, limit, project="team" if budget == "team" else None)
-        made = Attack(lab, steady, flaky, keys)
+        made = Attack(lab, backends, keys)
         made.limits = {(org, budget): nano(limit) for org, budget, limit in BUDGETS}
         made.up.set()
         async with asyncio.TaskGroup() as tasks:
@@ -117,7 +119,7 @@ async def caller(attack: Attack, number: int) -> None:
     http = Http(attack.lab.url)
     while not attack.over.is_set():
         await attack.up.wait()
-        model = dice.choices(list(PRICES), (6, 3, 1))[0]
+        model = "tight" if number % 4 == 0 else dice.choice(("steady", "steady", "flaky"))
         key = attack.keys["main" if model == "tight" else dice.choice(("team", "rest"))]
         fields: dict[str, Any] = {"max_tokens": dice.randint(1, 60)}
         if dice.random() < 0.5:
@@ -183,8 +185,8 @@ async def strike(attack: Attack, dice: random.Random) -> None:
 
 async def quiet(attack: Attack) -> None:
     """Ends the backends, who first finish what they have begun: their journals are complete then."""
-    assert await attack.steady.child.stop() == 0
-    assert await attack.flaky.child.stop() == 0
+    for hello in attack.backends.values():
+        assert await hello.child.stop() == 0
 
 
 async def books(attack: Attack) -> dict[str, Row]:

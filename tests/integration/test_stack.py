@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import confluent_kafka
 import psycopg
 import pytest
 import redis
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, PartitionMetadata
 
 from domain.errors import Conflict, NotFound, Unavailable
 from infra.stack import Stack
@@ -42,11 +43,18 @@ def stack(own: Stack) -> Stack:
     return own
 
 
-def create_topic(stack: Stack, name: str) -> None:
-    """A topic with as many copies as there are brokers."""
+def create_topic(stack: Stack, name: str) -> PartitionMetadata:
+    """A topic of one partition with as many copies as there are brokers. Returns once a broker knows its leader."""
     copies = sum(each.startswith("kafka") for each in stack.names)
     admin = AdminClient({"bootstrap.servers": stack.urls["kafka"]})
     admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=copies)])[name].result(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        partition = admin.list_topics(name, timeout=SECONDS).topics[name].partitions.get(0)
+        if partition is not None and partition.leader > 0:
+            return partition
+        time.sleep(0.05)
+    raise AssertionError(f"topic {name} has no leader")
 
 
 def produce(stack: Stack, topic: str, *values: str) -> None:
@@ -298,14 +306,13 @@ def test_the_number_of_brokers_of_a_folder_does_not_change(stack: Stack) -> None
 def test_three_brokers_go_on_without_one() -> None:
     """Topics have three copies and need two; a record is acknowledged while one broker is dead, and none is lost."""
     with fresh_stack(brokers=3) as three:
-        create_topic(three, "copied")
+        partition = create_topic(three, "copied")
+        assert len(partition.replicas) == 3
+        produce(three, "copied", "before")
         admin = AdminClient({"bootstrap.servers": three.urls["kafka"]})
-        topic = admin.list_topics("copied", timeout=SECONDS).topics["copied"]
-        assert len(topic.partitions[0].replicas) == 3
         resource = ConfigResource(ConfigResource.Type.TOPIC, "copied")
         assert admin.describe_configs([resource])[resource].result(SECONDS)["min.insync.replicas"].value == "2"
-        produce(three, "copied", "before")
-        three.kill(f"kafka-{topic.partitions[0].leader}")
+        three.kill(f"kafka-{partition.leader}")
         produce(three, "copied", "without one")
         three.up()
         assert set(states(three).values()) == {"ready"}

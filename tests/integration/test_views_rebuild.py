@@ -19,11 +19,12 @@ from infra.adapters.chdb_audit import AuditChain, AuditView
 from infra.adapters.chdb_engine import Analytics, in_process
 from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
-from infra.adapters.sqlite_views import Catalog, SqliteStore, ViewsFile
-from infra.adapters.sqlite_views_balances import BalancesView
-from infra.adapters.sqlite_views_directory import DirectoryView, SqliteDirectory
-from infra.adapters.sqlite_views_holds import SqliteBalances
-from infra.adapters.sqlite_views_parking import SqliteParking
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_directory import DirectoryView, RowDirectory
+from infra.adapters.row_holds import RowBalances
+from infra.adapters.row_parking import RowParking
+from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.sqlite_views import ViewsFile
 from projections.audit import shown
 from projections.engine import Engine, Policy
 from projections.ports import CONTROL, LogReader, Record, Store
@@ -56,12 +57,12 @@ def file(tmp_path: Path) -> Iterator[ViewsFile]:
 
 def test_rebuilds_under_load_agree_and_reads_never_fail(file: ViewsFile, analytics: Analytics) -> None:
     """While facts keep coming, each projection is rebuilt twice; hashes are equal and every read is answered."""
-    catalog, parking = Catalog(file), SqliteParking(file)
+    catalog, parking = Catalog(file), RowParking(file)
     traffic, control = Traffic(3), ControlTraffic(3).run(50)
     traffic.run(300)
     stores: list[Store] = [
-        SqliteStore(catalog, BalancesView()),
-        SqliteStore(catalog, DirectoryView()),
+        RowStore(catalog, BalancesView()),
+        RowStore(catalog, DirectoryView()),
         AnalyticsStore(analytics, catalog, UsageView),
         AnalyticsStore(analytics, catalog, AuditView),
     ]
@@ -73,7 +74,7 @@ def test_rebuilds_under_load_agree_and_reads_never_fail(file: ViewsFile, analyti
         for store, engine in zip(stores, engines, strict=True)
     }
     rebuilder = Rebuilder(projections, parking, now)
-    balances, directory, done = SqliteBalances(file), SqliteDirectory(file), Event()
+    balances, directory, done = RowBalances(file), RowDirectory(file), Event()
 
     def load() -> None:
         while not done.wait(0.01):
@@ -114,8 +115,8 @@ def _reader(log: MemoryLog) -> Callable[[], LogReader]:
 
 def test_a_second_rebuild_of_the_same_view_is_refused(file: ViewsFile) -> None:
     """One at a time: the other is told so."""
-    store = SqliteStore(Catalog(file), BalancesView())
-    parking = SqliteParking(file)
+    store = RowStore(Catalog(file), BalancesView())
+    parking = RowParking(file)
     log = Traffic(3).run(10).log
     engine = Engine(store.name, store.topic, store.open(store.live()), parking, Policy.PARK_ORG, now)
     engine.feed(log.all())
@@ -130,7 +131,7 @@ def test_a_second_rebuild_of_the_same_view_is_refused(file: ViewsFile) -> None:
 
 def test_what_is_parked_is_repaired_and_then_comparable(file: ViewsFile) -> None:
     """A poisoned balance holds its organization back and stops a rebuild; dropped, all is as the log says without it."""
-    store, parking = SqliteStore(Catalog(file), BalancesView()), SqliteParking(file)
+    store, parking = RowStore(Catalog(file), BalancesView()), RowParking(file)
     traffic = Traffic(3, orgs=("acme", "globex")).run(30)
     place = next(p for p, _, fact in traffic.facts if isinstance(fact, RequestAdmitted) and fact.org == "acme")
     poison = traffic.log.append(place, b'{"type":"RequestAdmitted","org":"acme"}')
@@ -153,7 +154,7 @@ def test_what_is_parked_is_repaired_and_then_comparable(file: ViewsFile) -> None
 
 def test_an_organization_that_was_parked_for_days_is_not_charged_twice(file: ViewsFile) -> None:
     """What ended before is remembered until its parked events are in, though others in its partition moved on by days."""
-    store, parking = SqliteStore(Catalog(file), BalancesView()), SqliteParking(file)
+    store, parking = RowStore(Catalog(file), BalancesView()), RowParking(file)
     partition = partition_of("acme")
     neighbour = next(org for org in map("org-{}".format, range(100)) if partition_of(org) == partition)
     traffic = Traffic(3, orgs=("acme",)).run(1, plain=1.0)
@@ -165,9 +166,9 @@ def test_an_organization_that_was_parked_for_days_is_not_charged_twice(file: Vie
     engine = Engine(store.name, store.topic, store.open(store.live()), parking, Policy.PARK_ORG, now)
     for record in traffic.log.all():
         engine.feed([record])
-    before = SqliteBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"]
+    before = RowBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"]
     engine.drop(parking.parked("balances")[0].id)
-    assert SqliteBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"] == before
+    assert RowBalances(file).partition(partition).books.buckets["acme", "cap", "1/lifetime"] == before
     assert before.held == 0
 
 
@@ -176,7 +177,7 @@ def test_the_audit_chain_holds_and_shows_where_it_was_broken(file: ViewsFile, an
     catalog = Catalog(file)
     store = AnalyticsStore(analytics, catalog, AuditView)
     control = ControlTraffic(9).run(60)
-    engine = Engine(store.name, store.topic, store.open(store.live()), SqliteParking(file), Policy.PARK_ONE, now)
+    engine = Engine(store.name, store.topic, store.open(store.live()), RowParking(file), Policy.PARK_ONE, now)
     for record in control.log.all():
         engine.feed([record])
     chain = AuditChain(analytics, catalog)
@@ -198,18 +199,19 @@ from pathlib import Path
 from infra.adapters.chdb_engine import in_process
 from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
-from infra.adapters.sqlite_views import Catalog, SqliteStore, ViewsFile
-from infra.adapters.sqlite_views_balances import BalancesView
-from infra.adapters.sqlite_views_parking import SqliteParking
+from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.sqlite_views import ViewsFile
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_parking import RowParking
 from projections.engine import Engine, Policy
 from tests.factgen import Traffic, batches
 folder, whole = Path(sys.argv[1]), sys.argv[2] == "whole"
 file = ViewsFile(folder / "views.db")
 analytics = in_process(folder / "analytics")
 catalog = Catalog(file)
-stores = [SqliteStore(catalog, BalancesView()), AnalyticsStore(analytics, catalog, UsageView)]
+stores = [RowStore(catalog, BalancesView()), AnalyticsStore(analytics, catalog, UsageView)]
 now = lambda: datetime.now(UTC)
-engines = [Engine(s.name, s.topic, s.open(s.live()), SqliteParking(file), Policy.STOP, now) for s in stores]
+engines = [Engine(s.name, s.topic, s.open(s.live()), RowParking(file), Policy.STOP, now) for s in stores]
 log = Traffic(8).run(400).log
 for batch in ([log.all()] if whole else batches(log.all(), 7)):
     print("batch", flush=True)
@@ -248,7 +250,7 @@ def test_a_record_beyond_the_watermark_is_not_compared(file: ViewsFile, analytic
     """Rows whose watermark is missing make the fingerprint unavailable instead of wrong."""
     store = AnalyticsStore(analytics, Catalog(file), UsageView)
     sink = store.open(store.live())
-    engine = Engine(store.name, store.topic, sink, SqliteParking(file), Policy.STOP, now)
+    engine = Engine(store.name, store.topic, sink, RowParking(file), Policy.STOP, now)
     records: list[Record] = Traffic(3).run(10).log.all()
     engine.feed(records)
     analytics.command("INSERT INTO usage_facts_1 (org, partition, offset) VALUES ('x', 3, 1000000)")

@@ -1,21 +1,21 @@
-"""`BucketSums` over the balances view in the views file."""
+"""`BucketSums` over the balances view in rows."""
 
 from collections.abc import Mapping, Sequence
 
-from infra.adapters.sqlite_views import ViewsFile, live_version, quoted
+from infra.adapters.row_views import Rows, listed, live_version
 from projections.balances import NAME
 from projections.reads.budgets import Sums
 
 _SUMS = """
 SELECT sum(consumed), sum(held), sum(estimated)
-FROM json_each(?) CROSS JOIN balances_buckets_{v} ON org = ? AND budget = ? AND bucket = value
+FROM balances_buckets_{v} WHERE org = ? AND budget = ? AND bucket IN (SELECT value ->> 0 FROM json_each(?))
 """
 
 
-class SqliteBucketSums:
+class RowBucketSums:
     """See `projections.reads.budgets.BucketSums`. Raises `Unavailable`."""
 
-    def __init__(self, file: ViewsFile) -> None:
+    def __init__(self, file: Rows) -> None:
         self._file = file
 
     def sums(self, org: str, buckets: Mapping[str, Sequence[str]]) -> Mapping[str, Sums]:
@@ -26,6 +26,6 @@ class SqliteBucketSums:
                 return {}
             found: dict[str, Sums] = {}
             for budget, names in buckets.items():
-                row = db.execute(_SUMS.format(v=version), (quoted(names), org, budget)).fetchone()
+                row = db.execute(_SUMS.format(v=version), (org, budget, listed(names))).fetchone()
                 found[budget] = Sums(*(int(value or 0) for value in row))
             return found

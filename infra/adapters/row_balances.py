@@ -1,6 +1,5 @@
-"""The balances view in SQLite, and the `Balances` port over it. The fold itself is `projections.balances`."""
+"""The balances view in rows. The fold itself is `projections.balances`; the `Balances` port over it is `row_holds`."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,12 +7,15 @@ from pathlib import Path
 import msgspec
 
 from domain.fold import ENDED, Attempt, Books, Bucket, BucketKey, State
-from infra.adapters.sqlite_views import quoted, scalar
+from infra.adapters.row_views import Database, listed, scalar, tabled, upsert
 from projections.balances import NAME, Changes, attempts_of, buckets_of, fold, horizon, replay
 from projections.ports import FACTS, Event, Span
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text()
 _TABLES = ("attempts", "buckets", "once", "epochs", "partitions")
+_ATTEMPT = ("attempt", "partition", "org", "state", "accounted_at", "hold", "deadline", "buckets", "body")
+_BUCKET = ("org", "budget", "bucket", "partition", "consumed", "held", "estimated", "until")
+_ONCE = ("once", "partition", "request", "accounted_at")
 _PRUNE_EVERY = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIVE = f"('{State.OPEN}', '{State.UNCONFIRMED}')"
@@ -49,14 +51,14 @@ class BalancesView:
         """See `RowView`."""
         return _SCHEMA.format(v=version)
 
-    def apply(self, db: sqlite3.Connection, version: int, span: Span, held_back: frozenset[str]) -> None:
+    def apply(self, db: Database, version: int, span: Span, held_back: frozenset[str]) -> None:
         """See `RowView`."""
         books = load(db, version, span.partition, span.events)
         changes = fold(books, newest_of(db, version, span.partition), span.events)
         _write(db, version, span.partition, changes)
         self._prune(db, version, span.partition, changes.newest, held_back)
 
-    def replay(self, db: sqlite3.Connection, version: int, event: Event) -> None:
+    def replay(self, db: Database, version: int, event: Event) -> None:
         """See `RowView`. The epoch is that of the event's place in the log."""
         books = load(db, version, event.partition, [event], before=event.offset)
         changes = replay(books, event)
@@ -64,21 +66,21 @@ class BalancesView:
         changes.newest = max((t for t in (newest, changes.newest) if t is not None), default=None)
         _write(db, version, event.partition, changes)
 
-    def rows(self, db: sqlite3.Connection, version: int) -> Iterable[sqlite3.Cursor]:
+    def rows(self, version: int) -> Sequence[str]:
         """See `RowView`. What is forgotten may still be stored, and is left out."""
         v = version
         newest = f"(SELECT newest FROM balances_partitions_{v} p WHERE p.partition = t.partition)"
         remembered = f"(accounted_at IS NULL OR {newest} IS NULL OR accounted_at >= {newest} - {_REMEMBER_US})"
-        yield db.execute(
-            f"SELECT * FROM balances_attempts_{v} t WHERE state IN {_LIVE} OR {remembered} ORDER BY attempt"
-        )
-        yield db.execute(f"SELECT * FROM balances_buckets_{v} ORDER BY org, budget, bucket")
-        yield db.execute(f"SELECT * FROM balances_once_{v} t WHERE {remembered} ORDER BY once")
-        yield db.execute(f'SELECT * FROM balances_epochs_{v} ORDER BY partition, "offset"')
-        yield db.execute(f"SELECT * FROM balances_partitions_{v} ORDER BY partition")
+        return [
+            f"SELECT * FROM balances_attempts_{v} t WHERE state IN {_LIVE} OR {remembered} ORDER BY attempt",
+            f"SELECT * FROM balances_buckets_{v} ORDER BY org, budget, bucket",
+            f"SELECT * FROM balances_once_{v} t WHERE {remembered} ORDER BY once",
+            f'SELECT * FROM balances_epochs_{v} ORDER BY partition, "offset"',
+            f"SELECT * FROM balances_partitions_{v} ORDER BY partition",
+        ]
 
     def _prune(
-        self, db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, held_back: frozenset[str]
+        self, db: Database, version: int, partition: int, newest: datetime | None, held_back: frozenset[str]
     ) -> None:
         limit = horizon(newest)
         last = self._pruned.get((version, partition))
@@ -87,8 +89,8 @@ class BalancesView:
         self._pruned[version, partition] = limit
         db.execute(
             f"DELETE FROM balances_attempts_{version} WHERE partition = ? AND accounted_at < ? AND state NOT IN {_LIVE}"
-            " AND org NOT IN (SELECT value FROM json_each(?))",
-            (partition, micros(limit), quoted(held_back)),
+            " AND org NOT IN (SELECT value ->> 0 FROM json_each(?))",
+            (partition, micros(limit), listed(held_back)),
         )
         db.execute(
             f"DELETE FROM balances_once_{version} WHERE partition = ? AND accounted_at < ?", (partition, micros(limit))
@@ -98,30 +100,28 @@ class BalancesView:
 _REMEMBER_US = -int(horizon(_EPOCH).timestamp()) * 1_000_000  # type: ignore[union-attr]  # not None: _EPOCH is not
 
 
-def newest_of(db: sqlite3.Connection, version: int, partition: int) -> datetime | None:
+def newest_of(db: Database, version: int, partition: int) -> datetime | None:
     """The accounted time of the newest admission of a partition."""
     return moment_of(
         scalar(db, f"SELECT max(newest) FROM balances_partitions_{version} WHERE partition = ?", partition)
     )
 
 
-def epoch_of(db: sqlite3.Connection, version: int, partition: int, before: int | None = None) -> int:
+def epoch_of(db: Database, version: int, partition: int, before: int | None = None) -> int:
     """The epoch of a partition, as of now or as of the offset `before`."""
     limit = 1 << 62 if before is None else before
     sql = f'SELECT max(epoch) FROM balances_epochs_{version} WHERE partition = ? AND "offset" < ?'
     return scalar(db, sql, partition, limit) or 0
 
 
-def load(
-    db: sqlite3.Connection, version: int, partition: int, events: Sequence[Event], before: int | None = None
-) -> Books:
+def load(db: Database, version: int, partition: int, events: Sequence[Event], before: int | None = None) -> Books:
     """The books of a partition, as far as `events` touch them."""
     books = Books(epoch=epoch_of(db, version, partition, before))
     keys = buckets_of(events)
     found = db.execute(
-        "SELECT attempt, state, accounted_at, hold, org, buckets FROM json_each(?)"
-        f" CROSS JOIN balances_attempts_{version} ON attempt = value",
-        (quoted(attempts_of(events)),),
+        f"SELECT attempt, state, accounted_at, hold, org, buckets FROM balances_attempts_{version}"
+        " WHERE attempt IN (SELECT value ->> 0 FROM json_each(?))",
+        (listed(attempts_of(events)),),
     )
     for attempt, state, accounted_at, hold, org, pairs in found:
         held = () if pairs is None else tuple((org, budget, bucket) for budget, bucket in _pairs(pairs))
@@ -131,18 +131,18 @@ def load(
     return books
 
 
-def load_buckets(db: sqlite3.Connection, version: int, books: Books, keys: Iterable[BucketKey]) -> None:
+def load_buckets(db: Database, version: int, books: Books, keys: Iterable[BucketKey]) -> None:
     """Adds the buckets of `keys`, as far as there are such."""
     found = db.execute(
-        "SELECT org, budget, bucket, consumed, held, estimated, until FROM json_each(?)"
-        f" CROSS JOIN balances_buckets_{version} ON org = value ->> 0 AND budget = value ->> 1 AND bucket = value ->> 2",
-        (_json(list(keys)).decode(),),
+        f"SELECT org, budget, bucket, consumed, held, estimated, until FROM balances_buckets_{version}"
+        " WHERE (org, budget, bucket) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))",
+        (tabled(keys),),
     )
     for org, budget, bucket, consumed, held, estimated, until in found:
         books.buckets[org, budget, bucket] = Bucket(consumed, held, estimated, moment_of(until))
 
 
-def _write(db: sqlite3.Connection, version: int, partition: int, changes: Changes) -> None:
+def _write(db: Database, version: int, partition: int, changes: Changes) -> None:
     books = changes.books
     whole: list[tuple[object, ...]] = []
     marked: list[tuple[str]] = []
@@ -158,23 +158,23 @@ def _write(db: sqlite3.Connection, version: int, partition: int, changes: Change
             marked.append((id,))
     forgotten = [(id,) for id in changes.forgotten]
     db.executemany(f"DELETE FROM balances_attempts_{version} WHERE attempt = ?", forgotten)
-    db.executemany(f"INSERT OR REPLACE INTO balances_attempts_{version} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", whole)
+    db.executemany(upsert(f"balances_attempts_{version}", _ATTEMPT, key=("attempt",)), whole)
     db.executemany(f"UPDATE balances_attempts_{version} SET state = '{State.UNCONFIRMED}' WHERE attempt = ?", marked)
     db.executemany(
-        f"INSERT OR REPLACE INTO balances_buckets_{version} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        upsert(f"balances_buckets_{version}", _BUCKET, key=("org", "budget", "bucket")),
         [
             (*key, partition, bucket.consumed, bucket.held, bucket.estimated, micros(bucket.until))
             for key, bucket in books.buckets.items()
         ],
     )
     db.executemany(
-        f"INSERT OR REPLACE INTO balances_once_{version} VALUES (?, ?, ?, ?)",
+        upsert(f"balances_once_{version}", _ONCE, key=("once",)),
         [(once, partition, books.once[once][0], micros(books.once[once][1])) for once in changes.once],
     )
     db.executemany(
-        f"INSERT OR REPLACE INTO balances_epochs_{version} VALUES (?, ?, ?)",
+        upsert(f"balances_epochs_{version}", ("partition", "offset", "epoch"), key=("partition", "offset")),
         [(partition, offset, epoch) for offset, epoch in changes.epochs],
     )
     if changes.newest is not None:
         row = (partition, micros(changes.newest))
-        db.execute(f"INSERT OR REPLACE INTO balances_partitions_{version} VALUES (?, ?)", row)
+        db.execute(upsert(f"balances_partitions_{version}", ("partition", "newest"), key=("partition",)), row)

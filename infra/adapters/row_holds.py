@@ -1,16 +1,15 @@
 """The `Balances` port over the balances view: what a gate needs to open, and what the keeper looks after.
 
-Reads only; usable in any process that can open the file, also before the view was ever written.
+Reads only; usable in any process that can open the store, also before the view was ever written.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from commands.ports import Overdue, PartitionBalances
 from domain.fold import Attempt, Books, Bucket, State
-from infra.adapters.sqlite_views import ViewsFile, live_version, marks_of
-from infra.adapters.sqlite_views_balances import _pairs, epoch_of, micros, moment_of, newest_of
+from infra.adapters.row_balances import _pairs, epoch_of, load_buckets, micros, moment_of, newest_of
+from infra.adapters.row_views import Database, Rows, live_version, marks_of
 from projections.balances import NAME, horizon
 from projections.ports import Mark
 
@@ -18,10 +17,10 @@ SETTLED = timedelta(days=2)
 """A bucket that left its last window this long before the newest admission, and holds nothing, is of no use to a gate."""
 
 
-class SqliteBalances:
+class RowBalances:
     """See `commands.ports.Balances`. Raises `Unavailable`."""
 
-    def __init__(self, file: ViewsFile) -> None:
+    def __init__(self, file: Rows) -> None:
         self._file = file
 
     def partition(self, partition: int) -> PartitionBalances:
@@ -35,6 +34,9 @@ class SqliteBalances:
             books = Books(epoch=epoch_of(db, version, partition))
             _attempts(db, version, partition, newest, books)
             _buckets(db, version, partition, newest, books)
+            # a hold of nothing leaves no trace in its bucket, which may be old: whoever ends it looks for the bucket
+            held = {key for known in books.attempts.values() for key in known.buckets}
+            load_buckets(db, version, books, held - books.buckets.keys())
             _once(db, version, partition, newest, books)
             admissions = db.execute(
                 f"SELECT attempt, body FROM balances_attempts_{version} WHERE partition = ? AND state = 'open'",
@@ -61,7 +63,7 @@ class SqliteBalances:
             return [Overdue(partition, body) for partition, body in db.execute(sql, params)]
 
 
-def _attempts(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+def _attempts(db: Database, version: int, partition: int, newest: datetime | None, books: Books) -> None:
     states = {state.value: state for state in State}
     found = db.execute(
         f"SELECT attempt, state, accounted_at, hold, org, buckets FROM balances_attempts_{version}"
@@ -75,7 +77,7 @@ def _attempts(db: sqlite3.Connection, version: int, partition: int, newest: date
         books.attempts[attempt] = Attempt(states[state], moment_of(accounted_at), hold, held)
 
 
-def _buckets(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+def _buckets(db: Database, version: int, partition: int, newest: datetime | None, books: Books) -> None:
     since = None if newest is None else newest - SETTLED
     found = db.execute(
         f"SELECT org, budget, bucket, consumed, held, estimated, until FROM balances_buckets_{version}"
@@ -86,7 +88,7 @@ def _buckets(db: sqlite3.Connection, version: int, partition: int, newest: datet
         books.buckets[org, budget, bucket] = Bucket(consumed, held, estimated, moment_of(until))
 
 
-def _once(db: sqlite3.Connection, version: int, partition: int, newest: datetime | None, books: Books) -> None:
+def _once(db: Database, version: int, partition: int, newest: datetime | None, books: Books) -> None:
     found = db.execute(
         f"SELECT once, request, accounted_at FROM balances_once_{version} WHERE partition = ? AND accounted_at >= ?",
         (partition, micros(horizon(newest)) or 0),

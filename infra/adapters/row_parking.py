@@ -1,20 +1,20 @@
-"""Parked events of all projections, in the views file."""
+"""Parked events of all projections, beside the row views."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from domain.errors import NotFound
-from infra.adapters.sqlite_views import ViewsFile
+from infra.adapters.row_views import Rows
 from projections.ports import Parked, Record
 
 _COLUMNS = 'id, projection, partition, "offset", position, org, type, body, error, parked_at, dropped'
 
 
-class SqliteParking:
+class RowParking:
     """See `projections.ports.Parking`. Raises `Unavailable`."""
 
-    def __init__(self, file: ViewsFile) -> None:
+    def __init__(self, file: Rows) -> None:
         self._file = file
 
     def park(self, parked: Sequence[Parked]) -> None:
@@ -24,7 +24,7 @@ class SqliteParking:
         with self._file.writing() as db:
             db.executemany(
                 f"INSERT INTO parked ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET error = coalesce(excluded.error, error)",
+                " ON CONFLICT (id) DO UPDATE SET error = coalesce(excluded.error, parked.error)",
                 [_row(one) for one in parked],
             )
 
@@ -32,16 +32,16 @@ class SqliteParking:
         """See `Parking`."""
         with self._file.reading() as db:
             found = db.execute(
-                f"SELECT {_COLUMNS} FROM parked WHERE dropped = ? AND coalesce(projection = ?, TRUE)"
+                f"SELECT {_COLUMNS} FROM parked WHERE dropped = ? AND projection = coalesce(?, projection)"
                 ' ORDER BY projection, partition, "offset"',
-                (dropped, projection),
+                (int(dropped), projection),
             )
             return [_parked(row) for row in found]
 
     def get(self, id: str) -> Parked:
         """See `Parking`."""
         with self._file.reading() as db:
-            row = db.execute(f"SELECT {_COLUMNS} FROM parked WHERE id = ? AND NOT dropped", (id,)).fetchone()
+            row = db.execute(f"SELECT {_COLUMNS} FROM parked WHERE id = ? AND dropped = 0", (id,)).fetchone()
         if row is None:
             raise NotFound(f"no parked event {id}")
         return _parked(row)
@@ -54,14 +54,14 @@ class SqliteParking:
     def drop(self, id: str) -> None:
         """See `Parking`."""
         with self._file.writing() as db:
-            db.execute("UPDATE parked SET dropped = TRUE WHERE id = ?", (id,))
+            db.execute("UPDATE parked SET dropped = 1 WHERE id = ?", (id,))
 
 
 def _row(one: Parked) -> tuple[Any, ...]:
     record = one.record
     at = one.parked_at.astimezone(UTC).isoformat()
     place = (one.id, one.projection, record.partition, record.offset, record.position)
-    return (*place, one.org, one.type, record.value, one.error, at, one.dropped)
+    return (*place, one.org, one.type, record.value, one.error, at, int(one.dropped))
 
 
 def _parked(row: tuple[Any, ...]) -> Parked:

@@ -1,11 +1,11 @@
-CREATE TABLE IF NOT EXISTS catalog (  -- versions of every view; exactly one of each name is live
+CREATE TABLE IF NOT EXISTS catalog (  -- versions of every view, exactly one of each name is live
     name TEXT NOT NULL,
     version INTEGER NOT NULL,
     live INTEGER NOT NULL,
     PRIMARY KEY (name, version)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS marks (  -- watermarks of the views in this file
+CREATE TABLE IF NOT EXISTS marks (  -- watermarks of the views in this store
     name TEXT NOT NULL,
     version INTEGER NOT NULL,
     partition INTEGER NOT NULL,

@@ -1,0 +1,19 @@
+-- Shrinks a hold to what was charged, in any epoch, and frees its slots. Never grows one.
+local attempt, actual = given[2], given[3]
+local hold = hold_of(attempt)
+if not hold then
+  return 0
+end
+free_slots(hold)
+local less = hold.amount - actual
+if less > 0 then
+  for _, bucket in ipairs(hold.buckets) do
+    add(bucket .. '#h', -less)
+    if hold.unconfirmed then
+      add(bucket .. '#u', -less)
+    end
+  end
+  hold.amount = actual
+end
+keep(attempt, hold)
+return 1

@@ -1,0 +1,120 @@
+-- Applies consecutive facts if the watermark is where they start: 1, else 0 and nothing is done. Creates no hold.
+-- Facts that the gate has nothing to do with are only counted.
+local run, epoch, start, count, facts = given[2], given[3], given[4], given[5], given[6]
+
+local PRUNE_EVERY = 60000000
+local PRUNE_AT_ONCE = 1000
+
+local function outcome(attempt, hold, what)
+  local packed = hold.once and redis.call('HGET', ONCE, hold.once)
+  if packed then
+    local entry = cmsgpack.unpack(packed)
+    if entry[1] == attempt then
+      redis.call('HSET', ONCE, hold.once, cmsgpack.pack({entry[1], entry[2], what}))
+    end
+  end
+end
+
+local function logged(attempt, hold)
+  redis.call('ZREM', UNLOGGED, hold.org .. '/' .. attempt)
+  hold.logged = true
+end
+
+local function finish(attempt, hold, what)
+  redis.call('HDEL', HOLDS, attempt)
+  redis.call('ZREM', UNLOGGED, hold.org .. '/' .. attempt)
+  free_slots(hold)
+  outcome(attempt, hold, what)
+  for _, bucket in ipairs(hold.buckets) do
+    add(bucket .. '#h', -hold.amount)
+    if hold.unconfirmed then
+      add(bucket .. '#u', -hold.amount)
+    end
+  end
+end
+
+local function settle(type, attempt, cost)
+  local hold = hold_of(attempt)
+  if not hold then
+    return
+  end
+  if type == 'RequestAdmitted' then
+    logged(attempt, hold)
+    keep(attempt, hold)
+  elseif type == 'RequestCompleted' then
+    finish(attempt, hold, 'completed')
+    for _, bucket in ipairs(hold.buckets) do
+      add(bucket .. '#c', cost)
+    end
+  elseif type == 'RequestFailed' then
+    finish(attempt, hold, 'failed')
+  elseif type == 'RequestVoided' then
+    if not hold.logged then
+      finish(attempt, hold, 'void')
+    end
+  elseif type == 'RequestWrittenOff' then
+    if hold.unconfirmed then
+      finish(attempt, hold, 'written_off')
+    end
+  elseif type == 'RequestUnconfirmed' then
+    if hold.logged and not hold.unconfirmed then
+      hold.unconfirmed = true
+      free_slots(hold)
+      outcome(attempt, hold, 'unconfirmed')
+      for _, bucket in ipairs(hold.buckets) do
+        add(bucket .. '#u', hold.amount)
+      end
+      keep(attempt, hold)
+    end
+  end
+end
+
+local function forget_rate(key)
+  local first, after = string.match(redis.call('HGET', RATES, key) or '0 0', '^(%d+) (%d+)')
+  for number = tonumber(first), tonumber(after) - 1 do
+    redis.call('HDEL', RATES, key .. '#' .. text(number))
+  end
+  redis.call('HDEL', RATES, key)
+  redis.call('ZREM', IDLE, key)
+end
+
+-- Forgets buckets that no window counts any more, once-keys past their day and idle rate keys. What still holds
+-- something is asked again a minute later. False: there may be more.
+local function prune(now)
+  local limit = '(' .. text(now)
+  local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', limit, 'LIMIT', 0, PRUNE_AT_ONCE)
+  for _, member in ipairs(due) do
+    local name = string.sub(member, 2)
+    if string.sub(member, 1, 1) == 'o' then
+      redis.call('HDEL', ONCE, name)
+      redis.call('ZREM', DUE, member)
+    elseif amount(redis.call('HGET', BUDGETS, name .. '#h')) == 0 then
+      redis.call('HDEL', BUDGETS, name .. '#c', name .. '#h', name .. '#u')
+      redis.call('ZREM', DUE, member)
+    else
+      redis.call('ZADD', DUE, text(now + PRUNE_EVERY), member)
+    end
+  end
+  local idle = redis.call('ZRANGEBYSCORE', IDLE, '-inf', limit, 'LIMIT', 0, PRUNE_AT_ONCE)
+  for _, key in ipairs(idle) do
+    forget_rate(key)
+  end
+  return #due < PRUNE_AT_ONCE and #idle < PRUNE_AT_ONCE
+end
+
+local ours, opened, watermark = state_of(run, epoch)
+if not ours or not opened or watermark ~= start then
+  return 0
+end
+-- A removal first: when memory is full, a script that began with one is let through, and settling is what frees memory.
+redis.call('HDEL', STATE, 'none')
+for _, fact in ipairs(facts) do
+  settle(fact[1], fact[2], fact[3])
+end
+redis.call('HSET', STATE, 'watermark', text(start + count))
+local now = clock()
+local pruned = tonumber(redis.call('HGET', STATE, 'pruned') or 0)
+if now - pruned > PRUNE_EVERY and prune(now) then
+  redis.call('HSET', STATE, 'pruned', text(now))
+end
+return 1
