@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
+
+HEAD_BYTES = 64 * 1024
+"""About what a request may send beside its body: request line, headers, and the framing of a chunked body."""
 
 
 async def serve_app(
@@ -31,7 +35,7 @@ async def serve_app(
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -81,6 +85,32 @@ def _listen(address: tuple[str, int]) -> socket.socket:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror  # negative: of the resolver
         raise TollhouseError(f"cannot listen on {host}:{port}: {reason}", code="address_in_use") from None
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with an end to heads: it would collect one without limit, in a time that grows with its square,
+    before anybody knows who is asking."""
+
+    _beside = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._beside += len(data)
+        super().data_received(data)
+        if self._beside > HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 431 -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._beside = 0
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside = max(0, self._beside - 2 * len(body))  # the framing of a chunked body grows with it
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._beside = 0
+        super().on_message_complete()
 
 
 class _Server(uvicorn.Server):

@@ -77,6 +77,14 @@ def reconcile(settings: Settings, records: Sequence[Row], backend: str | None, _
     """See `commands.reconcile`. The views are brought up to date before and after."""
     served = read_served(records)
     with _stopped(settings):
+        pass  # it is a data folder that nobody has open
+
+    async def end_what_was_open() -> None:
+        async with open_embedded(settings):
+            pass  # what a crash left open is unconfirmed by opening the gate
+
+    uvloop.run(end_what_was_open())
+    with _stopped(settings):
         pass  # the view of what is unconfirmed is complete now
 
     async def run() -> Reconciled:

@@ -75,6 +75,23 @@ class Feed(Protocol):
         """Committed events beyond `position`, at most `limit`; never passes one that may still commit before another."""
 
 
+class Lease(Protocol):
+    """A right that one holder at a time has, until it expires by one clock that all holders share. Synchronous.
+
+    It keeps work from being done twice; it does not fence: a holder that stood still may go on for a moment after another
+    one took over, so what it does must be harmless then.
+    """
+
+    seconds: float
+    """How long it lasts after `hold`, counted from before the call."""
+
+    def hold(self) -> bool:
+        """Takes the lease, or renews it. False: another one has it. Raises `Unavailable`: it may or may not be held."""
+
+    def release(self) -> None:
+        """Gives it up, if it is held: another one may take it at once. Raises `Unavailable`."""
+
+
 class Secrets(Protocol):
     """Randomness, keyed hashes and encryption under the installation's secret."""
 

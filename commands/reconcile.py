@@ -21,6 +21,9 @@ from domain.ids import PLATFORM
 from domain.pricing import Price, cost_of
 from domain.registry import decode_event
 
+MOST_TOKENS = 1_000_000_000
+"""Of a class in one request: more is no count of tokens."""
+
 
 class Served(Struct, frozen=True):
     """One request as its backend recorded it: the attempt id it was sent as ``x-request-id``, and what it used."""
@@ -115,6 +118,11 @@ def read_served(lines: Sequence[Mapping[str, Any]]) -> list[Served]:
         if not isinstance(request_id, str) or not all(type(n) is int and n >= 0 for n in tokens):
             raise invalid(
                 f"records[{number}]", "needs request_id, and token counts that are whole numbers of at least 0"
+            )
+        if max(tokens) > MOST_TOKENS or tokens[2] > tokens[0] or tokens[3] > tokens[1]:
+            raise invalid(
+                f"records[{number}]",
+                f"needs cached_tokens within prompt_tokens, reasoning_tokens within completion_tokens, {MOST_TOKENS} at most",
             )
         found.append(Served(request_id, *tokens))
     return found

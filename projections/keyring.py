@@ -46,24 +46,26 @@ class Keyring:
     # -- feeding
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Accepts the records that continue the chain."""
+        """Accepts the records that continue the chain. Raises what decoding raises, at every try: a record that cannot be
+        taken in is never passed over."""
+        self._callers.clear()
+        self._published.clear()
         for record in records:
+            if record.previous == self.position:
+                self._accept(record)
             self.offset = record.offset + 1
-            if record.previous != self.position:
-                continue
-            envelope = decode(record.value)
-            org, kind, name = envelope.stream.split("/", 2)
-            before = self._states.get((kind, org, name))
-            after = evolve_stream(kind, before, decode_event(envelope))
-            self._states[kind, org, name] = after
-            created = self._versions[kind, org, name][1] if before is not None else record.position
-            self._versions[kind, org, name] = (envelope.version, created)
-            self._index(kind, org, name, before, after)
-            self.position = record.position
-            self.version += 1
-        if records:
-            self._callers.clear()
-            self._published.clear()
+
+    def _accept(self, record: Record) -> None:
+        envelope = decode(record.value)
+        org, kind, name = envelope.stream.split("/", 2)
+        before = self._states.get((kind, org, name))
+        after = evolve_stream(kind, before, decode_event(envelope))
+        self._states[kind, org, name] = after
+        created = self._versions[kind, org, name][1] if before is not None else record.position
+        self._versions[kind, org, name] = (envelope.version, created)
+        self._index(kind, org, name, before, after)
+        self.position = record.position
+        self.version += 1
 
     def proved(self, monotonic: float) -> None:
         """The view holds everything that was in the topic at `monotonic` (this process's clock)."""

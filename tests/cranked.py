@@ -6,11 +6,13 @@ Threads are taken out too: what code hands to an executor runs at once. So a run
 import asyncio
 import selectors
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 START = datetime(2026, 11, 23, 21, tzinfo=UTC)
 
@@ -63,7 +65,7 @@ class CrankedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._crank.seconds
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         future = self.create_future()
         try:
             future.set_result(func(*args))

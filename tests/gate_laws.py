@@ -1,17 +1,18 @@
 """What must hold of a `GateWorld`, as `docs/protocol.md` promises it. Checked after every step, and once nothing moves.
 
-    rule  the gate never counts less than the log
-    I1    at every log prefix consumed + held is within the limit that the last admission was decided on; so is what was
-          dispatched, at what it cost or can still cost
-    I2    what was answered is completed on the books; at rest what was served is completed or unconfirmed
-    I3    what is booked is what was served, or an unconfirmed hold; the gate agrees with the fold at its watermark
-    I4    at rest nothing is held but by unconfirmed requests
+rule  the gate never counts less than the log
+I1    at every log prefix consumed + held is within the limit that the last admission was decided on; so is what was
+      dispatched, at what it cost or can still cost
+I2    what was answered is completed on the books; at rest what was served is completed or unconfirmed
+I3    what is booked is what was served, or an unconfirmed hold; the gate agrees with the fold at its watermark
+I4    at rest nothing is held but by unconfirmed requests
 """
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from domain.fold import BucketKey, Books, State
+from domain.fold import Books, BucketKey, State
+from domain.period import window
 from tests.gate_parts import ORG, Sent
 from tests.gate_world import GateWorld, at_once
 
@@ -25,6 +26,7 @@ class Laws:
         self.world = world
         self.books = Books()
         self._prefixes: list[dict[BucketKey, tuple[int, int]]] = [{}]
+        self._judged: set[str] = set()
         self._hold: dict[str, tuple[int, tuple[BucketKey, ...]]] = {}
 
     # -- after every step
@@ -36,6 +38,7 @@ class Laws:
             self._logged_within_limits()
             self._booked_is_served()
             self._prefixes.append({key: (b.consumed, b.held) for key, b in self.books.buckets.items()})
+        self._taken_on_what_was_known()
         self._dispatched_within_limits()
         self._answered_is_done()
         if self.world.is_open():
@@ -53,15 +56,25 @@ class Laws:
 
     def _logged_within_limits(self) -> None:
         counted = [a for a, known in self.books.attempts.items() if known.state is not State.VOID]
-        for budget, window, limit in self._windows(counted):
-            buckets = [self.books.buckets.get((ORG, budget, name)) for name in window]
+        for budget, names, limit in self._windows(counted):
+            buckets = [self.books.buckets.get((ORG, budget, name)) for name in names]
             total = sum(bucket.consumed + bucket.held for bucket in buckets if bucket is not None)
             assert total <= limit, f"I1 log: {budget} counts {total} of {limit}"
 
+    def _taken_on_what_was_known(self) -> None:
+        for sent in self.world.sent:
+            if (taken := self.world.holds.get(sent.id)) is None or sent.id in self._judged:
+                continue
+            self._judged.add(sent.id)
+            for budget, names in taken.windows.items():
+                assert taken.limits[budget][1] >= sent.shown[budget][1], f"{sent.id} was decided on an old limit"
+                now = window(self.world.periods[budget], taken.accounted_at)
+                assert names == tuple(f"1.{name}" for name in now.buckets), f"{sent.id} is in another period: {names}"
+
     def _dispatched_within_limits(self) -> None:
         exposed = {sent.id: sent.exposure for sent in self.world.sent if self._state(sent) is not State.WRITTEN_OFF}
-        for budget, window, limit in self._windows([a for a, amount in exposed.items() if amount]):
-            total = sum(amount for a, amount in exposed.items() if self._bucket(a, budget) in window)
+        for budget, names, limit in self._windows([a for a, amount in exposed.items() if amount]):
+            total = sum(amount for a, amount in exposed.items() if self._bucket(a, budget) in names)
             assert total <= limit, f"I1 true: dispatched {total} of {limit} in {budget}"
 
     def _windows(self, attempts: Iterable[str]) -> Iterable[tuple[str, tuple[str, ...], int]]:
@@ -70,14 +83,13 @@ class Laws:
         for attempt in attempts:
             if (taken := self.world.holds.get(attempt)) is None:
                 continue
-            for budget, (window, limit) in taken.windows.items():
-                key = (budget, window)
-                last[key] = max(last.get(key, (-1, 0)), (taken.order, limit))
-        return [(budget, window, limit) for (budget, window), (_, limit) in last.items()]
+            for key in taken.windows.items():
+                last[key] = max(last.get(key, (-1, 0)), (taken.order, taken.limits[key[0]][0]))
+        return [(budget, names, limit) for (budget, names), (_, limit) in last.items()]
 
     def _bucket(self, attempt: str, budget: str) -> str:
         taken = self.world.holds.get(attempt)
-        return taken.windows[budget][0][-1] if taken and budget in taken.windows else ""
+        return taken.windows[budget][-1] if taken and budget in taken.windows else ""
 
     def _answered_is_done(self) -> None:
         for sent in self.world.sent:
@@ -150,6 +162,8 @@ class Laws:
                 assert state in (State.DONE, State.UNCONFIRMED), f"I2: {sent.id} was served, {state} on the books"
                 lives = not sent.dead and not sent.broken
                 assert not (lives and state is State.UNCONFIRMED), f"I2: {sent.id} unconfirmed, but its gateway lives"
+            if sent.refused and not sent.dead and not self._written_off(sent):
+                assert state in (None, State.VOID), f"I2: {sent.id} was never sent, {state} on the books"
             assert sent.answered or sent.dead or sent.refused or sent.broken or sent.spared, f"{sent.id} hangs"
         for key in self._current():
             consumed = self.books.buckets[key].consumed

@@ -1,8 +1,9 @@
 """The pieces of a `tests.gate_world.GateWorld` that stand for the outside: requests, views, orders, connections."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from commands.ports import AdmitRequest, Granted, OpenHold, Refused, Settled
@@ -33,8 +34,6 @@ BUDGETS = {"wide": ("cap",), "narrow": ("cap", "second")}
 """The budgets on the path of each of the two service keys."""
 
 
-
-
 @dataclass
 class Sent:
     """A request as the outside knows it: the truth that the books are compared with."""
@@ -52,7 +51,10 @@ class Sent:
     """The backend's answer did not come back whole."""
     answered: bool = False
     dead: bool = False
+    """Its gateway was killed before it was through with it."""
     refused: str | None = None
+    shown: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The limits and their versions that its gateway knew when it came."""
 
     @property
     def exposure(self) -> int:
@@ -68,7 +70,9 @@ class Taken:
 
     order: int
     hold: int
-    windows: dict[str, tuple[tuple[str, ...], int]]
+    accounted_at: datetime
+    windows: dict[str, tuple[str, ...]]
+    limits: dict[str, tuple[int, int]]
 
 
 @dataclass
@@ -134,7 +138,7 @@ class Wire:
     async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
         await self.gate.finish(partition, run, epoch, watermark, books)
 
-    async def settle(self, partition: int, run: str, epoch: int, start: int, facts: list[Settled]) -> bool:
+    async def settle(self, partition: int, run: str, epoch: int, start: int, facts: Sequence[Settled]) -> bool:
         return await self.gate.settle(partition, run, epoch, start, facts)
 
     async def watermark(self, partition: int) -> int | None:

@@ -17,7 +17,7 @@ from commands.fact_writer import FactWriter
 from commands.keeper import Keeper
 from commands.opening import Opening
 from commands.outcomes import Outcomes
-from commands.ports import AdmitRequest, BudgetClaim, Granted, Refused
+from commands.ports import AdmitRequest, BudgetClaim, Granted, Refused, Settled
 from commands.reconcile import Reconciliation, Served
 from domain import write_off
 from domain.envelope import decode
@@ -106,7 +106,8 @@ class GateWorld:
 
     def submit(self, gateway: str, key: str, bound: int, cap: int | None) -> Sent:
         """A request of `key` comes to a gateway."""
-        sent = Sent(self.new_id("req"), gateway, self.loop.create_future())
+        shown = dict(self.processes[gateway].view.limits)
+        sent = Sent(self.new_id("req"), gateway, self.loop.create_future(), shown=shown)
         self.sent.append(sent)
         call = Call("chat", "m", False, input_bound=bound, estimated_input=bound, cap=cap)
         self.spawn(gateway, self._exchange(self.processes[gateway], sent, key, call))
@@ -183,7 +184,7 @@ class GateWorld:
     def advance(self, seconds: float) -> None:
         """Time passes; every view that is not cut off keeps up."""
         self.crank.advance(seconds)
-        self.loop.inside(lambda: [process.refresh() for process in self.processes.values() if not process.cut_off])
+        self.loop.inside(self._refresh)
         self.loop.settle()
 
     def set_limit(self, budget: str, limit: int) -> None:
@@ -220,6 +221,12 @@ class GateWorld:
         keeper = self._keeper
         self.spawn(keeper.name, Reconciliation(self.balances, keeper.writer, self.orders).run(record, None))
 
+    def settle_again(self, start: int, count: int) -> None:
+        """Another settler, which is behind, settles facts from `start` on."""
+        facts = [self.balances.fact(record.value) for record in self.topic.records[0][start : start + count]]
+        settled = [Settled(type(f).__name__, getattr(f, "attempt", ""), getattr(f, "cost", 0)) for f in facts]
+        at_once(self.gate.settle(0, self.gate.identity, self.epoch(), start, settled))
+
     def settle(self, count: int, *, heard: bool = True) -> None:
         """The settler hears of the next `count` facts, or never does: then it finds the gap when it hears of others."""
         bodies = [record.value for record in self.topic.records[0][self._fed : self._fed + count]]
@@ -244,8 +251,7 @@ class GateWorld:
         self.loop.kill(name)
         process.log.flight.clear()
         for sent in self.sent:
-            if sent.gateway == name and not sent.answered and sent.refused is None:
-                sent.dead = True
+            sent.dead = sent.dead or (sent.gateway == name and not sent.answered)
         if self.embedded:
             self.gate = self._new_gate()
         self._start(name)
@@ -253,10 +259,13 @@ class GateWorld:
             self._settling()
             self.open()
 
-    def lose_gate(self, *, left_behind: bool = False) -> None:
-        """The gate's memory is gone. `left_behind`: the old one still answers those who have not heard."""
+    def lose_gate(self, left_behind: str | None = None) -> None:
+        """The gate's memory is gone. One gateway may be left behind: cut off, with the old gate still answering it."""
         self.gate = self._new_gate()
-        self._turn(all_but_gateways=left_behind)
+        if left_behind is not None:
+            self.processes[left_behind].cut_off = True
+        self._turn(left_behind)
+        self.open()
 
     def copy_gate(self) -> None:
         """A replica of the gate stops following."""
@@ -267,7 +276,7 @@ class GateWorld:
         assert self.replica is not None
         self.gate, self.replica = self.replica, None
         self.gate.identity = self.new_id("run")
-        self._turn(all_but_gateways=False)
+        self._turn(None)
 
     def open(self) -> None:
         """Opens the gate. Embedded nobody else can be admitting, so nothing is waited for."""
@@ -310,9 +319,10 @@ class GateWorld:
 
     def taken(self, request: AdmitRequest, granted: Granted) -> None:
         if request.attempt not in self.holds:
-            seen = {view.budget: view.limit for view in granted.seen}
-            windows = {claim.budget: (claim.window, seen[claim.budget]) for claim in request.budgets}
-            self.holds[request.attempt] = Taken(len(self.holds), granted.hold, windows)
+            windows = {claim.budget: claim.window for claim in request.budgets}
+            limits = {view.budget: (view.limit, view.limit_version) for view in granted.seen}
+            taken = Taken(len(self.holds), granted.hold, request.accounted_at, windows, limits)
+            self.holds[request.attempt] = taken
 
     def new_id(self, prefix: str) -> str:
         self._numbers += 1
@@ -331,19 +341,25 @@ class GateWorld:
 
     def _new_gate(self) -> MemoryGate:
         crank = self.crank
-        return MemoryGate(1, lambda: crank.now(), self.new_id("run"))  # noqa: PLW0108  # a replica shares the clock
+        return MemoryGate(1, lambda: crank.now(), self.new_id("run"))  # a replica shares the clock
 
     def _start(self, name: str) -> None:
         self.processes[name] = self.loop.inside(lambda: Process(name, self))
         self.loop.inside(self.processes[name].refresh)
 
-    def _turn(self, *, all_but_gateways: bool) -> None:
-        """Everybody who notices that the gate is another turns to it; an opening under way is given up."""
+    def _turn(self, left_behind: str | None) -> None:
+        """Everybody else turns to the new gate, and an opening under way is given up."""
         self.kill("opener")
         for name, process in self.processes.items():
-            if not (all_but_gateways and name in self.gateways):
+            if name != left_behind:
                 self.loop.inside(process.connect)
         self._settling()
+        self.open()
+
+    def _refresh(self) -> None:
+        for process in self.processes.values():
+            if not process.cut_off:
+                process.refresh()
 
     def _settling(self) -> None:
         self.loop.kill("settler")

@@ -10,7 +10,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -37,6 +37,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _log = logging.getLogger("tollhouse.router")
 
 _MAX_HASHES = 200_000
+_MAX_NAME = 200
+"""Characters that are kept of a model's name that may be anything."""
+
 DEFAULT_MAX_BODY = 32 * 1024 * 1024
 
 
@@ -97,8 +100,9 @@ class Router:
     # -- chat
 
     async def _chat(self, exchange: Exchange) -> None:
+        self._caller(exchange)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
-        caller = self._caller(exchange)
+        caller = self._caller(exchange)  # who that is now: the body may have taken its time
         request = parse_chat(body)
         call = request.call
         call.once = self._once(exchange, caller)
@@ -108,7 +112,7 @@ class Router:
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
             status = self._status(denied, caller)
-            self.denials.add(exchange.id, caller, call.endpoint, call.model, status, denied)
+            self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied)
             raise self._explained(denied, caller, status) from error
         await self._forward.chat(exchange, admitted, request, body, target, model.context_tokens)
 
@@ -121,10 +125,11 @@ class Router:
             raise RouterError("model_not_found", f"there is no model {call.model!r:.200}", param="model")
         if caller.models is not None and model.id not in caller.models:
             raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
-        for target in model.targets:
-            if target.protocol == "openai":
-                return model, target
-        raise RouterError("no_backend", f"no backend of {model.id} can take requests")
+        usable = tuple(target for target in model.targets if target.protocol == "openai")
+        if not usable:
+            raise RouterError("no_backend", f"no backend of {model.id} can take requests")
+        # what is admitted names the first target, and has its deadline
+        return (model if usable == model.targets else replace(model, targets=usable)), usable[0]
 
     def _once(self, exchange: Exchange, caller: Caller) -> str | None:
         """The keyed hash of service key and Idempotency-Key: what the gate and the facts keep of it."""

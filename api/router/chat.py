@@ -16,6 +16,7 @@ from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_
 
 MAX_CHOICES = 128
 MAX_OUTPUT = 10_000_000
+_MAX_NAME = 200
 
 _LIST, _TEXT, _NULL = b'["n'  # the first byte of a message's content
 
@@ -151,13 +152,13 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
                 if part.type in CONTEXT_BOUNDED_PARTS:
                     context = True
                 elif part.type not in FREE_PARTS:
-                    return f"messages content part {part.type!r}", context
+                    return f"messages content part {part.type!r:.{_MAX_NAME}}", context
         elif first not in (_TEXT, _NULL):
             raise RouterError("invalid_value", "content must be text or a list of parts", param="messages")
         context = context or bytes(message.audio) != b"null"
     for name in fields.keys() - PLAIN_FIELDS:
         if bytes(fields[name]) not in (b"null", b"false", b"[]", b"{}"):
-            return name, context
+            return name[:_MAX_NAME], context
     tools = _field(fields, "tools", msgspec.json.Decoder(list[_Tool] | None).decode, "must be a list of objects")
     if tools and any(tool.type != "function" for tool in tools):
         return "tools", context

@@ -88,22 +88,22 @@ class Exchange:
         return None
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises `RouterError` (``request_too_large``), also before the body came if its length is stated."""
+        """The whole body. Raises `RouterError`: ``request_too_large``, also before the body came if its length is stated, and
+        ``request_timeout`` if the caller left before its end, so that half a request is never carried out."""
         stated = self.header(b"content-length")
         if stated is not None and int(stated) > limit:
             raise RouterError("request_too_large", f"the body is larger than {limit} bytes")
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise RouterError("request_timeout", "the caller left before the body was whole")
             parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > limit:
                 raise RouterError("request_too_large", f"the body is larger than {limit} bytes")
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def left(self) -> None:
         """Returns when the caller has gone."""

@@ -33,9 +33,14 @@ class ChildProcess:
         """Keeps the child running until cancelled, then ends it: first by closing its input, after 10 s by force."""
         try:
             while True:
-                self._child = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
-                )
+                try:
+                    self._child = await asyncio.create_subprocess_exec(
+                        *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+                    )
+                except OSError as error:
+                    _log.error("the views process cannot be started: %s", error)
+                    await asyncio.sleep(RESTART_SECONDS)
+                    continue
                 self.starts += 1
                 code = await self._child.wait()
                 _log.error("the views process ended with %s; starting it again", code)

@@ -22,6 +22,7 @@ PATIENCE = 2.0
 
 _LINGER_MS = 0.2
 _POLL_SECONDS = 0.1
+_REPORTS = 1000
 _QUEUED_RECORDS, _QUEUED_KBYTES = 50_000, 65_536
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
 
@@ -122,7 +123,9 @@ class _Writer:
 
     def _serve(self) -> None:
         while not self._ending.is_set():
-            self._producer.poll(_POLL_SECONDS)
+            if self._producer.poll(_POLL_SECONDS):
+                while len(self._reports) < _REPORTS and self._producer.poll(0):
+                    pass  # what has come meanwhile goes along: each call to the loop costs more than many reports
             self._deliver()
         self._producer.flush(self._patience + 1)
         self._producer.purge()

@@ -5,6 +5,7 @@ Guarantees: what exists is never changed; a topic that differs in what the promi
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ PATIENCE = 10.0
 
 _KEPT_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 _NEVER_LOSING = {"unclean.leader.election.enable": "false"}
+_AGAIN_SECONDS = 0.05
 _MIN_ISR = "min.insync.replicas"
 
 
@@ -109,8 +111,7 @@ def _describe(admin: Any, names: Sequence[str]) -> dict[str, _Found]:
     existing = [name for name in admin.list_topics() if name in names]
     if not existing:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in existing]
-    settings = admin.describe_configs(resources, config_filter="all")["topic"]
+    settings = _settings(admin, existing)
     return {
         each["name"]: _Found(
             partitions=len(each["partitions"]),
@@ -119,6 +120,19 @@ def _describe(admin: Any, names: Sequence[str]) -> dict[str, _Found]:
         )
         for each in admin.describe_topics(existing)
     }
+
+
+def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Every setting of each topic. A broker that has not heard of a new topic yet answers that it has none: it is asked again."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    deadline = monotonic() + PATIENCE
+    while True:
+        found: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all")["topic"]
+        if all(found.get(name) for name in names):
+            return found
+        if monotonic() > deadline:
+            raise LogUnavailable(f"Kafka did not tell the settings of its topics within {PATIENCE} s")
+        sleep(_AGAIN_SECONDS)
 
 
 @contextmanager

@@ -5,45 +5,54 @@ process and in all others: so commit order is position order, nothing commits be
 checked under the lock stays true. The library's database functions would drop that lock and are never used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
-from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+import psycopg
+from eventsourcing.persistence import PersistenceError, StoredEvent
+from eventsourcing.postgres import ConnectionPool, PostgresApplicationRecorder, PostgresDatastore
 from msgspec import Struct
+from msgspec.structs import astuple, replace
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
-from psycopg.sql import SQL
 
 from domain.errors import Conflict, VersionConflict
-from infra.adapters.postgres import Connections, transaction
-from infra.adapters.recorded_journal import EVENTS, CommandRow
+from infra.adapters.postgres import LOCK_SECONDS, Connections, begun, transaction
+from infra.adapters.recorded_journal import COMMANDS, EVENTS, CommandRow
 
-_SCHEMA = Path(__file__).with_name("postgres_journal.sql").read_text()
+_SCHEMA = Path(__file__).with_name("postgres_journal.sql").read_bytes()
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('schema of the journal', 0))"
 
-_STATE = """
-SELECT stream, coalesce((SELECT max(originator_version) FROM events WHERE originator_id = stream), 0) AS version
-FROM unnest(%s::text[]) AS stream"""
+_VERSIONS = f"""
+SELECT stream, coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = stream), 0) AS version
+FROM unnest(%s::text[]) AS stream""".encode()
 
-_TAKEN = "SELECT actor, key FROM commands WHERE (actor, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+_TAKEN = f"""
+SELECT actor, key FROM unnest(%s::text[], %s::text[]) AS wanted (actor, key)
+WHERE (SELECT TRUE FROM {COMMANDS} WHERE actor = wanted.actor AND key = wanted.key)""".encode()
 
-_EVENTS = """
-INSERT INTO events (originator_id, originator_version, topic, state)
-SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
-RETURNING notification_id"""
+_INSERT_EVENTS = f"""
+INSERT INTO {EVENTS} (originator_id, originator_version, topic, state, notification_id)
+SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %b::bytea[], %s::bigint[])""".encode()
 
-_COMMANDS = """
-INSERT INTO commands (actor, key, fingerprint, at, status, position, etag, sealed, body)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::bool[],
-    %s::bytea[])"""
+_DRAW = f"SELECT nextval('{EVENTS}_notification_id_seq') AS position FROM generate_series(1, %s)".encode()
 
-_END = "SELECT coalesce(max(notification_id), 0) AS position FROM events"
+_ROW_TYPES = ("text", "text", "text", "bigint", "bigint", "bigint", "text", "bool", "bytea")
+_ROW_ARRAYS = ", ".join(f"%s::{name}[]" for name in _ROW_TYPES)
+_INSERT_ROWS = (
+    f"INSERT INTO {COMMANDS} ({', '.join(CommandRow.__struct_fields__)}) SELECT * FROM unnest({_ROW_ARRAYS})".encode()
+)
 
-Outcome = int | Conflict
-"""What became of one command: its position, or why it was refused."""
+_END = f"SELECT coalesce(max(notification_id), 0) AS position FROM {EVENTS}".encode()
+_EVENT = f"SELECT notification_id, state FROM {EVENTS} WHERE originator_id = %s AND originator_version = %s".encode()
+_ROW = f"SELECT * FROM {COMMANDS} WHERE actor = %s AND key = %s".encode()
+_ERASE = f"UPDATE {COMMANDS} SET body = NULL WHERE sealed AND body IS NOT NULL AND at <= %s".encode()
+
+
+class InDoubt(PersistenceError):
+    """The connection was lost while a commit was acknowledged: it is done or will never be."""
 
 
 class Append(Struct, frozen=True):
@@ -54,32 +63,47 @@ class Append(Struct, frozen=True):
     row: CommandRow | None
 
 
-class _Datastore(PostgresDatastore):
-    """The library's datastore over `Connections`, whose reads and writes are the recorder's only."""
+EventRow = tuple[str, int, str, bytes, int]
+"""Stream, version, type, bytes and position of an event."""
+
+Outcome = int | Conflict
+"""What became of one command: its position, or why it was refused."""
+
+
+class _Pool(ConnectionPool[Connection[DictRow]]):
+    """The library's pool, over `Connections`."""
 
     def __init__(self, url: str) -> None:
-        named: dict[str, Any] = {"dbname": "", "host": "", "port": "", "user": "", "password": ""}
-        named.update({name: value for name, value in conninfo_to_dict(url).items() if name in named})
-        super().__init__(**named, originator_id_type="text")
-        self.connections: Connections[DictRow] = Connections(url, dict_row)
+        super().__init__(open=False)
+        self._connections: Connections[DictRow] = Connections(url, dict_row)
+
+    def open(self, wait: bool = False, timeout: float = 0) -> None:
+        """Nothing: connections are made when they are needed."""
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection[DictRow]]:
+        """One connection, in autocommit mode."""
+        del timeout
+        with self._connections.borrowed() as connection:
+            yield connection
+
+    def close(self, timeout: float = 0) -> None:
+        """Closes all connections."""
+        del timeout
+        self._connections.close()
+
+
+class _Datastore(PostgresDatastore):
+    def __init__(self, url: str) -> None:
+        super().__init__("", "", "", "", "", originator_id_type="text", lock_timeout=LOCK_SECONDS)
+        self.pool = _Pool(url)
 
     def register_type_adapters(self) -> None:
         """None: events are inserted as arrays of plain columns."""
 
-    @contextmanager
-    def get_connection(self) -> Iterator[Connection[DictRow]]:
-        """One connection, in autocommit mode. Raises `psycopg.Error`."""
-        with self.connections.borrowed() as connection:
-            yield connection
-
-    def close(self) -> None:
-        self.connections.close()
-
 
 class PostgresRecorder(PostgresApplicationRecorder):
-    """Of `infra.adapters.recorded_journal.Recorder` everything but `commit`, which `PostgresCommitter` groups."""
-
-    datastore: _Datastore
+    """Of `infra.adapters.recorded_journal.Recorder` everything but `commit`: that is `PostgresCommitter`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(_Datastore(url), events_table_name=EVENTS)
@@ -87,35 +111,142 @@ class PostgresRecorder(PostgresApplicationRecorder):
     def create_table(self) -> None:
         """See `Recorder`. Processes that start at the same time take turns."""
         with self.datastore.get_connection() as connection, transaction(connection):
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('schema of the journal', 0))")
-            connection.execute(_SCHEMA.encode())
+            connection.execute(_ALONE)
+            connection.execute(_SCHEMA)
 
     def commit_all(self, appends: Sequence[Append]) -> list[Outcome]:
         """Appends what can be, in the order given, in one transaction. One that is refused does not hold up the others.
 
-        Raises `psycopg.Error`: then none was, unless the connection was lost, which leaves it open until `settled`.
+        Two round trips: what there is, under the lock; then all that changes. Raises `InDoubt`, else `PersistenceError`:
+        nothing was appended then.
         """
+        with self.datastore.get_connection() as connection, begun(connection):
+            with connection.pipeline() as pipeline:
+                connection.execute("BEGIN")
+                self._lock_table(connection.cursor())
+                known = _asked(connection, appends)
+                pipeline.sync()
+                outcomes, events, rows = known().let_in(appends)
+            try:
+                with connection.pipeline() as pipeline:
+                    _insert(connection, _INSERT_EVENTS, events)
+                    _insert(connection, _INSERT_ROWS, [astuple(row) for row in rows])
+                    connection.execute("COMMIT")
+                    pipeline.sync()
+            except psycopg.OperationalError as error:
+                raise InDoubt(str(error)) from error
+            return outcomes
+
+    def find_all(self, appends: Sequence[Append]) -> list[int | None]:
+        """The positions of commands that were tried before, with `InDoubt`. None: it is not in, and will never be, since
+        whoever tried held the lock up to the end, and we had it afterwards. Raises `PersistenceError`."""
         with self.datastore.get_connection() as connection, transaction(connection):
             cursor = connection.cursor()
             self._lock_table(cursor)
-            return self._append(cursor, appends)
+            return [_position(cursor, append) for append in appends]
 
-    def _append(self, cursor: Cursor[DictRow], appends: Sequence[Append]) -> list[Outcome]:
-        group = _Group(*_known(cursor, appends))
-        refused = [group.admit(append) for append in appends]
-        events = [event for append, no in zip(appends, refused, strict=True) if no is None for event in append.events]
-        positions = iter(self._insert(cursor, events))
-        outcomes: list[Outcome] = []
-        rows: list[CommandRow] = []
-        position = self._end(cursor) if _needs_end(appends) else 0
-        for append, no in zip(appends, refused, strict=True):
-            if no is not None:
-                outcomes.append(no)
+    def command(self, actor: str, key: str) -> CommandRow | None:
+        """See `Recorder`."""
+        with self.datastore.get_connection() as connection:
+            return _row(connection.cursor(), actor, key)
+
+    def erase_sealed(self, before: int) -> None:
+        """See `Recorder`."""
+        with self.datastore.get_connection() as connection:
+            connection.execute(_ERASE, (before,))
+
+    def close(self) -> None:
+        """See `Recorder`."""
+        self.datastore.close()
+
+
+class _Known:
+    """What the journal holds of the streams and keys of a group, and will hold after those commands that were let in.
+
+    `positions` are drawn for all events of the group, those of refused commands too: they become holes. `end`: the last one.
+    """
+
+    def __init__(
+        self, versions: dict[str, int], taken: set[tuple[str, str]], positions: Sequence[int], end: int
+    ) -> None:
+        self._versions, self._taken = versions, taken
+        self._positions, self._end = positions, end
+
+    def let_in(self, appends: Sequence[Append]) -> tuple[list[Outcome], list[EventRow], list[CommandRow]]:
+        """What becomes of each command, and the rows to insert."""
+        outcomes, events, rows = list[Outcome](), list[EventRow](), list[CommandRow]()
+        drawn = iter(self._positions)
+        for append in appends:
+            refusal = self._refusal(append)
+            positions = [next(drawn) for _ in append.events]
+            if refusal is not None:
+                outcomes.append(refusal)
                 continue
-            for _ in append.events:
-                position = next(positions)
-            outcomes.append(position)
+            self._end = positions[-1] if positions else self._end
+            outcomes.append(self._end)
+            for event, at in zip(append.events, positions, strict=True):
+                events.append((str(event.originator_id), event.originator_version, event.topic, event.state, at))
             if append.row is not None:
-                rows.append(_at(append.row, position))
-        _insert_rows(cursor, rows)
-        return outcomes
+                rows.append(replace(append.row, position=self._end))
+        return outcomes, events, rows
+
+    def _refusal(self, append: Append) -> Conflict | None:
+        row, versions = append.row, self._versions
+        if row is not None and (row.actor, row.key) in self._taken:
+            return Conflict("this Idempotency-Key was used", code="command_id_taken")
+        for stream, version in append.expected.items():
+            if versions[stream] != version:
+                return VersionConflict(f"{stream} is at version {versions[stream]}, not {version}")
+        after: dict[str, int] = {}
+        for event in append.events:
+            stream, version = str(event.originator_id), event.originator_version
+            if version <= after.get(stream, versions[stream]):
+                return VersionConflict(f"{stream} has a version {version}")
+            after[stream] = version
+        versions.update(after)
+        if row is not None:
+            self._taken.add((row.actor, row.key))
+        return None
+
+
+def _asked(connection: Connection[DictRow], appends: Sequence[Append]) -> Callable[[], _Known]:
+    """Asks for what is known of the group; the answers are read once the pipeline is synced."""
+    streams = {stream for append in appends for stream in append.expected}
+    streams.update(str(event.originator_id) for append in appends for event in append.events)
+    keys = [(append.row.actor, append.row.key) for append in appends if append.row is not None]
+    versions = connection.execute(_VERSIONS, (list(streams),))
+    taken = connection.execute(_TAKEN, ([actor for actor, _ in keys], [key for _, key in keys]))
+    positions = connection.execute(_DRAW, (sum(len(append.events) for append in appends),))
+    end = connection.execute(_END)
+
+    def read() -> _Known:
+        return _Known(
+            {row["stream"]: row["version"] for row in versions},
+            {(row["actor"], row["key"]) for row in taken},
+            sorted(row["position"] for row in positions),
+            max(row["position"] for row in end),
+        )
+
+    return read
+
+
+def _insert(connection: Connection[DictRow], statement: bytes, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.execute(statement, tuple(map(list, zip(*rows, strict=True))))
+
+
+def _row(cursor: Cursor[DictRow], actor: str, key: str) -> CommandRow | None:
+    found = cursor.execute(_ROW, (actor, key)).fetchone()
+    return None if found is None else CommandRow(**found)
+
+
+def _position(cursor: Cursor[DictRow], append: Append) -> int | None:
+    """The position of a command that is in, by its last event's own bytes, or by its ledger row where it has no event."""
+    if append.events:
+        last = append.events[-1]
+        found = cursor.execute(_EVENT, (last.originator_id, last.originator_version)).fetchone()
+        return found["notification_id"] if found is not None and bytes(found["state"]) == last.state else None
+    if append.row is None:
+        return None
+    row = _row(cursor, append.row.actor, append.row.key)
+    return row.position if row is not None and replace(row, position=append.row.position) == append.row else None

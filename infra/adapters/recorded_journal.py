@@ -88,9 +88,13 @@ class RecordedJournal:
         self._closed = False
         self._sealing = Sealing(secret, "answers")
         self._recorder = recorder
-        with self._using():
-            recorder.create_table()
-        self.erase_secrets()
+        try:
+            with self._using():
+                recorder.create_table()
+            self.erase_secrets()
+        except BaseException:
+            self.close()
+            raise
 
     def load(self, stream: str) -> Sequence[bytes]:
         """See `Journal.load`."""

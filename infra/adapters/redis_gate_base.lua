@@ -19,8 +19,9 @@ local WINDOW = 60000000
 local HOUR = 3600000000
 local DAY = 24 * HOUR
 
+-- `..`, tostring and cjson lose digits from 1e14 on; adding 0 turns -0 into 0.
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', number + 0)
 end
 
 local function amount(value)
@@ -45,6 +46,9 @@ end
 local function add(field, number)
   local answer = redis.pcall('HINCRBY', BUDGETS, field, text(number))
   if type(answer) == 'table' and answer.err then
+    if not string.find(answer.err, 'overflow', 1, true) then
+      error(answer.err)
+    end
     redis.call('HSET', BUDGETS, field, '9223372036854775807')
   end
 end

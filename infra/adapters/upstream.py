@@ -223,7 +223,11 @@ class _Connection(asyncio.Protocol):
 
     def _clean(self) -> bool:
         """Whether another request can follow: an answer may come before all of its request was sent."""
-        return self.transport is not None and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+        return (
+            self.transport is not None
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
 
 
 class _Pool:

@@ -84,10 +84,10 @@ def admin(servers: str) -> Iterator[Any]:
         made.close()
 
 
-async def kill_and_restart(stack: Stack) -> None:
-    """SIGKILL to the broker; returns when it answers again."""
-    await asyncio.to_thread(stack.kill, BROKER)
-    await asyncio.to_thread(stack.start, BROKER)
+async def kill_and_restart(stack: Stack, broker: str = BROKER) -> None:
+    """SIGKILL to a broker; returns when it answers again."""
+    await asyncio.to_thread(stack.kill, broker)
+    await asyncio.to_thread(stack.start, broker)
 
 
 def accepted(records: Sequence[Record]) -> list[Record]:

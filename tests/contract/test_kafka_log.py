@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 import pytest_asyncio
@@ -28,7 +28,6 @@ from tests.contract.kafka_house import (
 )
 from tests.waiting import PATIENCE, until
 
-pytest_plugins = ("tests.stack",)
 pytestmark = [  # kafka-python leaves the closing of sockets that could not connect to the garbage collector
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -182,42 +181,13 @@ class TestOutage:
     async def test_the_broker_is_killed_under_appends(self, stack: Stack, servers: str, topic: str) -> None:
         """Every acknowledged append is at its offset; in each partition they are in the order of the calls; a record is there
         more than once only if an append of it failed."""
-        log = KafkaFactLog(servers, topic, patience=1.0)
-        acknowledged: list[list[tuple[int, bytes]]] = [[] for _ in range(LANES)]
-        failures: Counter[bytes] = Counter()
-        stopping = asyncio.Event()
+        await kill_under_appends(stack, servers, topic, [BROKER, BROKER])
 
-        async def append_until_acknowledged(lane: int, body: bytes) -> int:
-            while True:
-                try:
-                    return await log.append(lane, body)
-                except LogUnavailable:
-                    failures[body] += 1
-
-        async def keep_appending(lane: int) -> None:
-            while not stopping.is_set():
-                body = envelope()
-                acknowledged[lane].append((await append_until_acknowledged(lane, body), body))
-
-        appending = [asyncio.create_task(keep_appending(lane)) for lane in range(LANES)]
-        for _ in range(2):
-            count = [len(lane) + 100 for lane in acknowledged]
-            await until(
-                lambda least=count: all(len(a) > n for a, n in zip(acknowledged, least, strict=True)),  # type: ignore[misc]
-                "appends",
-            )
-            await kill_and_restart(stack)
-        stopping.set()
-        await asyncio.gather(*appending)
-        await log.close()
-        for lane, records in enumerate(everything(servers, topic, LANES)):
-            values = [record.value for record in records]
-            assert [record.offset for record in records] == list(range(len(records)))
-            offsets = [offset for offset, _ in acknowledged[lane]]
-            assert offsets == sorted(set(offsets))
-            assert [values[offset] for offset in offsets] == [body for _, body in acknowledged[lane]]
-            copies = Counter(values)
-            assert all(number <= 1 + failures[body] for body, number in copies.items())
+    async def test_each_of_three_brokers_is_killed_under_appends(self, stack_of_three: Stack) -> None:
+        """The same, where two others go on."""
+        stack_of_three.up()
+        servers = stack_of_three.urls["kafka"]
+        await kill_under_appends(stack_of_three, servers, new_topic(servers, LANES), ["kafka-1", "kafka-2", "kafka-3"])
 
     async def test_appends_fail_in_time_and_go_through_again_by_themselves(
         self, stack: Stack, servers: str, topic: str
@@ -239,6 +209,48 @@ class TestOutage:
         assert read_from(reader, 0, offset, offset + 1)[0].offset == offset
         await log.close()
         reader.close()
+
+
+async def kill_under_appends(stack: Stack, servers: str, topic: str, victims: Sequence[str]) -> None:
+    """Kills one broker after the other under appends that are repeated until they are acknowledged, and compares."""
+    log = KafkaFactLog(servers, topic, patience=1.0)
+    acknowledged: list[list[tuple[int, bytes]]] = [[] for _ in range(LANES)]
+    failures: Counter[bytes] = Counter()
+    stopping = asyncio.Event()
+
+    async def append_until_acknowledged(lane: int, body: bytes) -> int:
+        while True:
+            try:
+                return await log.append(lane, body)
+            except LogUnavailable:
+                failures[body] += 1
+
+    async def keep_appending(lane: int) -> None:
+        while not stopping.is_set():
+            bodies = [envelope() for _ in range(4)]
+            offsets = await asyncio.gather(*(append_until_acknowledged(lane, body) for body in bodies))
+            acknowledged[lane] += zip(offsets, bodies, strict=True)
+
+    async def more_appends() -> None:
+        least = [len(lane) + 100 for lane in acknowledged]
+        await until(lambda: all(len(lane) > count for lane, count in zip(acknowledged, least, strict=True)), "appends")
+
+    appending = [asyncio.create_task(keep_appending(lane)) for lane in range(LANES)]
+    for victim in victims:
+        await more_appends()
+        await kill_and_restart(stack, victim)
+    await more_appends()
+    stopping.set()
+    await asyncio.gather(*appending)
+    await log.close()
+    for lane, records in enumerate(everything(servers, topic, LANES)):
+        values = [record.value for record in records]
+        assert [record.offset for record in records] == list(range(len(records)))
+        assert all(values[offset] == body for offset, body in acknowledged[lane])
+        unfailed = [offset for offset, body in acknowledged[lane] if not failures[body]]
+        assert unfailed == sorted(unfailed)
+        copies = Counter(values)
+        assert all(number <= 1 + failures[body] for body, number in copies.items())
 
 
 async def _until_appended(log: KafkaFactLog) -> int:

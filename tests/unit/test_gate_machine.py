@@ -23,7 +23,8 @@ from tests.gate_parts import LIFETIME, Sent
 from tests.gate_world import GateWorld
 
 REQUESTS, MISHAPS = 7, 5
-PERIODS = (LIFETIME, Period(kind="day"), Period(kind="rolling", days=2), Period(kind="every", seconds=3600))
+PERIODS = (LIFETIME, Period(kind="rolling", days=2), Period(kind="day"), Period(kind="rolling", days=3))
+SHORT, DAY = (0.8, 2.1, 4.5, 11.0, 3601.0), 86400.0
 FATES = ("unacknowledged", "twice", "delayed", "lost")
 
 Step = tuple[str, Callable[[], object]]
@@ -68,7 +69,7 @@ class GateMachine(RuleBasedStateMachine):
         type(self).examples += 1
         self.world = GateWorld(embedded=self.embedded, second=period, limits=(cap, second))
         self.laws, self.mishaps = Laws(self.world), 0
-        for _ in range(4):
+        while not self.world.is_open():
             self.world.advance(1.0)
             for _, log in self.world.busy():
                 self.world.arrive(log)
@@ -110,39 +111,62 @@ class GateMachine(RuleBasedStateMachine):
         steps: list[Step] = [("a moment passes", partial(world.advance, 0.06))]
         if len(world.sent) < REQUESTS:
             steps += [
-                (f"a request comes to {name}", partial(world.submit, name, move.key, move.bound, move.cap)) for name in world.gateways
+                (f"a request comes to {name}", partial(world.submit, name, move.key, move.bound, move.cap))
+                for name in world.gateways
             ]
         steps += [(f"append of {name} arrives", partial(world.arrive, log)) for name, log in world.busy()]
-        steps += [(f"{sent.id} is served", partial(world.serve, sent, min(move.amount, sent.hold))) for sent in self._waiting()]
+        steps += [
+            (f"{sent.id} is served", partial(world.serve, sent, min(move.amount, sent.hold)))
+            for sent in self._waiting()
+        ]
         if world.unsettled():
             steps.append(("the gate settles", partial(world.settle, move.amount)))
+        if not world.opening.done():
+            steps += [("3 s pass", partial(world.advance, 3.0))] * 2
+        elif not world.is_open():
+            steps.append(("the gate is opened", world.open))
         return steps
 
     def _wrong(self, move: Move) -> list[Step]:
         world = self.world
-        steps: list[Step] = [
-            (f"{seconds} s pass", partial(world.advance, seconds)) for seconds in (0.8, 2.1, 4.5, 11.0, 3601.0, 86400.0)
+        steps: list[Step] = [(f"{seconds} s pass", partial(world.advance, seconds)) for seconds in SHORT]
+        if world.periods["second"] is not LIFETIME:
+            steps += [("a day passes", partial(world.advance, DAY))] * 6
+        steps += [
+            (f"append of {n} is {fate}", partial(world.arrive, log, fate)) for n, log in world.busy() for fate in FATES
         ]
-        steps += [(f"append of {n} is {fate}", partial(world.arrive, log, fate)) for n, log in world.busy() for fate in FATES]
         for sent in self._waiting():
             steps.append((f"{sent.id} is served and its answer cut", partial(world.serve, sent, 1, broken=True)))
             steps.append((f"{sent.id} reaches no backend", partial(world.spare, sent)))
         steps += [(f"{a} is called unconfirmed", partial(world.end_early, a)) for a in self._of(State.OPEN)]
         if world.unsettled():
             steps.append(("the settler misses facts", partial(world.settle, move.amount, heard=False)))
-        return steps
+        behind = (
+            f"facts from {move.which % 3} on are settled again",
+            partial(world.settle_again, move.which % 3, move.amount),
+        )
+        return [*steps, behind]
 
     def _seen_to(self, move: Move) -> list[Step]:
         world = self.world
-        steps: list[Step] = [("a keeper's round", world.tick), ("a keeper's round", world.tick)]
+        steps: list[Step] = [("a keeper's round", world.tick), ("a keeper's round after 5 s", self._round_after_5_s)]
         steps.append((f"the views have {move.share:.0%} of the log", partial(setattr, world, "views", move.share)))
-        steps += [(f"limit of {budget}: {move.amount}", partial(world.set_limit, budget, move.amount)) for budget in world.limits]
+        steps += [
+            (f"limit of {budget}: {move.amount}", partial(world.set_limit, budget, move.amount))
+            for budget in world.limits
+        ]
         steps += [("a late append arrives", partial(world.stray, number)) for number in range(len(world.strays))]
         unconfirmed = self._of(State.UNCONFIRMED)
-        steps += [(f"write-off of {attempt} ordered", partial(world.order_write_off, attempt)) for attempt in unconfirmed]
+        steps += [
+            (f"write-off of {attempt} ordered", partial(world.order_write_off, attempt)) for attempt in unconfirmed
+        ]
         if unconfirmed:
             steps.append(("a backend hands in its record", world.reconcile))
         return steps
+
+    def _round_after_5_s(self) -> None:
+        self.world.advance(5.0)
+        self.world.tick()
 
     def _waiting(self) -> list[Sent]:
         return [sent for sent in self.world.sent if sent.dispatched and sent.cost is None and not sent.spared]
@@ -171,18 +195,16 @@ class Distributed(GateMachine):
         for name in world.gateways:
             process = world.processes[name]
             steps.append((f"kill -9 {name}", partial(world.kill, name, move.amount - 1)))
-            steps.append((f"{name} cut off: {not process.cut_off}", partial(setattr, process, "cut_off", not process.cut_off)))
-        steps += [("the gate is lost", world.lose_gate), ("the gate is lost", world.lose_gate)]
-        steps.append(("the gate is lost, the old one answers", partial(world.lose_gate, left_behind=True)))
-        steps.append(("a replica of the gate stops following", world.copy_gate))
-        return steps
-
-    def _seen_to(self, move: Move) -> list[Step]:
-        world, steps = self.world, super()._seen_to(move)
-        if not world.is_open() and world.opening.done():
-            steps += [("the gate is opened", world.open)] * 4
+            steps.append(
+                (f"{name} cut off: {not process.cut_off}", partial(setattr, process, "cut_off", not process.cut_off))
+            )
+            steps.append((f"the gate is lost, the old one answers {name}", partial(world.lose_gate, name)))
+        steps += [("the gate is lost", world.lose_gate)] * 4
+        if world.opening.done():
+            steps.append(("the gate is opened anew", world.open))
+        steps += [("a replica of the gate stops following", world.copy_gate)] * 2
         if world.replica is not None:
-            steps += [("the stale replica is promoted", world.promote_replica)] * 2
+            steps += [("the stale replica is promoted", world.promote_replica)] * 6
         return steps
 
 
