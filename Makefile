@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
-.PHONY: setup check unit test demo serve stack stack-down bench faults clean
+.PHONY: setup check unit java test demo serve stack stack-down bench faults clean
 
 setup: .venv/.ready
 
@@ -21,11 +21,17 @@ check: setup
 unit: setup
 	$(BIN)/python -m pytest tests/unit
 
-test: check
+# The servers that no wheel carries: Kafka runs on Java, and is fetched by Maven.
+java:
+	@command -v java >/dev/null && command -v mvn >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless maven >/dev/null; } \
+		|| { echo "the tests run a real Kafka: apt-get install openjdk-17-jre-headless maven" >&2; exit 1; }
+
+test: check java
 	$(BIN)/python tests/run.py
 
 demo: setup
-	$(BIN)/tollhouse demo
+	@$(BIN)/tollhouse demo
 
 serve: setup
 	$(BIN)/tollhouse serve

@@ -354,7 +354,6 @@ class GateWorld:
             if name != left_behind:
                 self.loop.inside(process.connect)
         self._settling()
-        self.open()
 
     def _refresh(self) -> None:
         for process in self.processes.values():

@@ -19,7 +19,7 @@ async def test_a_head_without_end_is_cut() -> None:
     )
     async with _served() as port:
         for head in begun:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head)
             sent = 0
             try:
