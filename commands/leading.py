@@ -36,8 +36,8 @@ class Leader:
         work = asyncio.ensure_future(self._work())
         self.leading = True
         try:
-            while time.monotonic() < self._sure_until:
-                await asyncio.wait([work], timeout=self._pause)
+            while (left := self._sure_until - time.monotonic()) > 0:
+                await asyncio.wait([work], timeout=min(left, self._pause))
                 if work.done():
                     return await work
                 if not await self._hold():

@@ -31,6 +31,7 @@ TAIL = 2_000
 _BATCH_BYTES = 512 * 1024
 _RECORD_OVERHEAD = 512
 _REQUEST_BYTES = 1 << 20
+_GIVE_UP_SECONDS = 0.1
 
 _log = logging.getLogger("tollhouse.kafka")
 
@@ -75,7 +76,7 @@ class KafkaControlLog:
                     self._send(previous, batch)
                     previous = batch[-1].position
             except KafkaError as error:
-                self._give_up()
+                self._give_up(_GIVE_UP_SECONDS)
                 raise LogUnavailable(f"Kafka did not take the control events: {error!r}") from error
 
     def _send(self, previous: int, batch: Sequence[Stored]) -> None:
@@ -110,18 +111,18 @@ class KafkaControlLog:
             metrics_enabled=False,
         )
 
-    def _give_up(self) -> None:
+    def _give_up(self, seconds: float) -> None:
         producer, self._producer = self._producer, None
         if producer is None:
             return
         try:
-            producer.close(timeout=self._patience)
+            producer.close(timeout=seconds)
         except KafkaError as error:
             _log.warning("the producer of control events leaves records behind: %r", error)
 
     def _close(self) -> None:
         with self._alone:
-            self._give_up()
+            self._give_up(self._patience)
 
 
 def chain_end(records: Iterator[Record], start: int | None = None) -> int | None:

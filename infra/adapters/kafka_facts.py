@@ -1,9 +1,10 @@
 """The facts topic on Kafka, as the gateway writes it: acknowledged by all in-sync replicas, idempotent, bounded in time.
 
-Guarantees: an awaited append is on `min.insync.replicas` brokers; order of calls is order in a partition; librdkafka's own
-retries double nothing; an append that gets no acknowledgement within `patience` seconds (and up to one more, librdkafka's clock)
-raises `LogUnavailable`, and appends go through again once the brokers do.
-Not guaranteed: after `LogUnavailable` a record may still be in the log, or come into it behind later ones.
+Guarantees: an awaited append is on `min.insync.replicas` brokers; order of calls is order in a partition; an append that gets
+no acknowledgement within `patience` seconds (and up to one more, librdkafka's clock) raises `LogUnavailable`, and appends go
+through again once the brokers do. While no append fails, none is doubled.
+Not guaranteed: after `LogUnavailable` a record may still be in the log, or come into it behind later ones; and what was in
+flight in its partition then may be there twice, acknowledged at the later place: librdkafka repeats it under a new identity.
 """
 
 import asyncio

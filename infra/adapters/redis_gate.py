@@ -55,16 +55,19 @@ class RedisGate:
     def __init__(
         self, url: str, partitions: int = PARTITIONS, *, timeout: float = TIMEOUT, clock: Clock | None = None
     ) -> None:
-        self._nodes, self._clock, self._partitions = Nodes(url, partitions, timeout), clock, range(partitions)
+        self._clock, self._partitions = clock, range(partitions)
         keys = [tuple(f"{tag(number)}:{key}".encode() for key in KEYS) for number in self._partitions]
+        scripts = []
 
         def bound(name: str) -> list[Bound]:
             script = _script(name)
+            scripts.append(script)
             return [script.bind(each) for each in keys]
 
         self._admit, self._capture, self._settle = bound("admit"), bound("capture"), bound("settle")
         self._begin, self._load = bound("begin"), bound("load")
         self._expired, self._watermark = bound("expired"), bound("watermark")
+        self._nodes = Nodes(url, partitions, timeout, scripts)
 
     async def close(self) -> None:
         """Ends the connections; what is in flight fails."""

@@ -5,6 +5,7 @@ gate. A partition that moved to another node is lost too: the scripts compare th
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import ConnectionPool
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 from domain.errors import GateUnavailable
-from infra.adapters.redis_wire import Connection, Wire
+from infra.adapters.redis_wire import Connection, Script, Wire
 
 PREFIX = "tollhouse"
 """What every key begins with. Stored format."""
@@ -27,11 +28,14 @@ def tag(partition: int) -> str:
 class Nodes:
     """See the module. `url` as redis-py takes it (``redis://``, ``rediss://``, ``unix://``); of a cluster: any node's."""
 
-    def __init__(self, url: str, partitions: int, timeout: float) -> None:
+    def __init__(self, url: str, partitions: int, timeout: float, scripts: Sequence[Script]) -> None:
         self._pool: Any = ConnectionPool.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
+            url, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
         )
-        self._partitions, self._timeout = range(partitions), timeout
+        # The wire bounds replies by itself. redis-py's own bound is `asyncio.wait_for`, which before Python 3.12 may swallow
+        # the cancellation that ends a connection.
+        self._pool.connection_kwargs["socket_timeout"] = None
+        self._partitions, self._timeout, self._scripts = range(partitions), timeout, scripts
         self._wires: dict[tuple[str, int] | None, Wire] = {}
         self._of: list[Wire] = []
         self._finding: asyncio.Task[list[Wire]] | None = None
@@ -98,7 +102,7 @@ class Nodes:
     def _to(self, place: tuple[str, int] | None) -> Wire:
         """The wire to a place; None is the server of the URL."""
         if place not in self._wires:
-            self._wires[place] = Wire(lambda: self._connection(place), self._timeout, self._forget)
+            self._wires[place] = Wire(lambda: self._connection(place), self._timeout, self._forget, self._scripts)
         return self._wires[place]
 
     def _connection(self, place: tuple[str, int] | None) -> Connection:

@@ -11,11 +11,19 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any
 
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from domain.errors import GateUnavailable
 
@@ -25,7 +33,7 @@ EVICTION = "noeviction"
 Connection = Any
 """An `AbstractConnection` of redis-py, which leaves parts of it untyped."""
 
-_ELSEWHERE = ("MOVED ", "ASK ", "CLUSTERDOWN ", "TRYAGAIN ")
+_ELSEWHERE = (MovedError, AskError, ClusterDownError, ReadOnlyError)
 _INFO = b"*1\r\n$4\r\nINFO\r\n"
 
 _log = logging.getLogger("tollhouse.gate")
@@ -37,6 +45,11 @@ class Script:
     def __init__(self, source: str) -> None:
         self.source = source.encode()
         self._sha = sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+    @property
+    def load(self) -> bytes:
+        """The command that makes a server know it."""
+        return b"*3\r\n" + _bulk(b"SCRIPT") + _bulk(b"LOAD") + _bulk(self.source)
 
     def bind(self, keys: tuple[bytes, ...]) -> "Bound":
         """The script on these keys."""
@@ -65,10 +78,16 @@ class _Call:
 
 class Wire:
     """See the module. `make` gives an unconnected connection, `timeout` (seconds) bounds connecting and each reply,
-    `lost` is called when the server is not (or no longer) the one to ask."""
+    `lost` is called when the server is not (or no longer) the one to ask, `scripts` are told to each new connection."""
 
-    def __init__(self, make: Callable[[], Connection], timeout: float, lost: Callable[[], None]) -> None:
-        self._make, self._timeout, self._lost = make, timeout, lost
+    def __init__(
+        self,
+        make: Callable[[], Connection],
+        timeout: float,
+        lost: Callable[[], None],
+        scripts: Sequence[Script],
+    ) -> None:
+        self._make, self._timeout, self._lost, self._scripts = make, timeout, lost, scripts
         self._queue: list[_Call] = []
         self._sent: deque[_Call] = deque()
         self._wake = asyncio.Event()
@@ -111,7 +130,7 @@ class Wire:
         failure: BaseException = GateUnavailable("the connection to Redis was closed")
         try:
             async with asyncio.timeout(self._timeout):
-                node = await _greet(connection)
+                node = await _greet(connection, self._scripts)
             await self._exchange(connection, node)
         except (RedisError, OSError, TimeoutError) as error:
             failure = GateUnavailable(f"Redis: {error or type(error).__name__}")
@@ -184,7 +203,7 @@ class Wire:
                 call = self._sent.popleft()
                 if not call.future.done():
                     call.future.set_exception(GateUnavailable(f"Redis: {error}"))
-                if isinstance(error, ReadOnlyError) or str(error).startswith(_ELSEWHERE):
+                if isinstance(error, _ELSEWHERE) or str(error).startswith(("MOVED ", "ASK ")):
                     raise
                 _log.error("the gate's Redis refused a call: %s", error)
             else:
@@ -204,10 +223,12 @@ class Wire:
             self._overdue.set_exception(TimeoutError(f"no reply within {self._timeout} s"))
 
 
-async def _greet(connection: Connection) -> bytes:
+async def _greet(connection: Connection, scripts: Sequence[Script]) -> bytes:
     """Connects; the server's run_id."""
     await connection.connect()
-    await connection.send_packed_command(_INFO, check_health=False)
+    await connection.send_packed_command(b"".join(script.load for script in scripts) + _INFO, check_health=False)
+    for _ in scripts:
+        await connection.read_response(True)
     return _checked(await connection.read_response(True))["run_id"].encode()
 
 

@@ -61,7 +61,13 @@ def _row(one: Parked) -> tuple[Any, ...]:
     record = one.record
     at = one.parked_at.astimezone(UTC).isoformat()
     place = (one.id, one.projection, record.partition, record.offset, record.position)
-    return (*place, one.org, one.type, record.value, one.error, at, int(one.dropped))
+    told = (_storable(one.org), _storable(one.type), record.value, one.error and _storable(one.error))
+    return (*place, *told, at, int(one.dropped))
+
+
+def _storable(text: str) -> str:
+    """A poison event may have any text in it; PostgreSQL keeps no zero bytes."""
+    return text.replace("\0", "\ufffd")
 
 
 def _parked(row: tuple[Any, ...]) -> Parked:

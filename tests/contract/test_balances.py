@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands.ports import Balances, PartitionBalances
@@ -57,7 +57,7 @@ class BalancesContract(ABC):
     def elsewhere(self, partition: int) -> int:
         """The watermark of `partition` as another process reads it."""
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(seed=st.integers(0, 10_000), size=st.integers(1, 60))
     def test_a_partition_is_the_fold_of_its_log(self, seed: int, size: int) -> None:
         """Buckets, open and unconfirmed holds, ended ids and once-keys equal the fold run straight."""

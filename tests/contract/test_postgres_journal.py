@@ -36,9 +36,9 @@ class TestPostgresJournal(JournalContract):
         return PostgresJournal(self.url, b"s" * 32, self.clock)
 
     def stored(self, folder: Path) -> bytes:
-        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
-            with cursor.copy("COPY (SELECT body, actor, key, fingerprint FROM commands) TO STDOUT BINARY") as rows:
-                return b"".join(bytes(row) for row in rows)
+        everything = "COPY (SELECT body, actor, key, fingerprint FROM commands) TO STDOUT BINARY"
+        with psycopg.connect(self.url) as connection, connection.cursor().copy(everything) as rows:
+            return b"".join(bytes(row) for row in rows)
 
     def test_it_is_a_journal(self, journal: PostgresJournal) -> None:
         """The port's shape, as the type checker sees it."""
@@ -92,7 +92,7 @@ class TestPostgresJournal(JournalContract):
                 return error.code
             return "appended"
 
-        with held_back(journal, self.url, 15), ThreadPoolExecutor(16) as threads:
+        with held_back(journal, self.url, 16), ThreadPoolExecutor(16) as threads:
             outcomes = list(threads.map(attempt, range(16)))
         assert Counter(outcomes) == {"version_conflict": 8, "command_id_taken": 4, "appended": 4}
         assert outcomes[0] == "command_id_taken"
@@ -108,7 +108,7 @@ class TestPostgresJournal(JournalContract):
                 return error.code
             return "appended"
 
-        with held_back(journal, self.url, 7), ThreadPoolExecutor(8) as threads:
+        with held_back(journal, self.url, 8), ThreadPoolExecutor(8) as threads:
             outcomes = list(threads.map(attempt, range(8)))
         assert outcomes == ["appended"] * 3 + ["journal_unavailable"] + ["appended"] * 4
 
@@ -157,21 +157,26 @@ class TestPostgresJournal(JournalContract):
         assert list(journal.load("acme/project/b")) == []
 
 
+_BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"
+
+
 @contextmanager
-def held_back(journal: PostgresJournal, url: str, others: int) -> Iterator[None]:
-    """Nothing commits until `others` commands wait behind a first one: those are one group then."""
+def held_back(journal: PostgresJournal, url: str, commands: int) -> Iterator[None]:
+    """Nothing commits until `commands` of them wait behind another one: those are one group then."""
     waiting = journal._recorder._waiting  # type: ignore[attr-defined]  # the group is what is tested
 
-    def let_go() -> None:
+    def hold() -> None:
         with psycopg.connect(url) as holder:
             holder.execute("LOCK TABLE events IN EXCLUSIVE MODE")
-            locked.set()
-            asyncio.run(until(lambda: len(waiting) == others, "the group"))
+            threads.submit(journal.append, [], {}, None)
+            asyncio.run(until(lambda: holder.execute(_BLOCKED).fetchone() == (1,), "the first one"))
+            held.set()
+            asyncio.run(until(lambda: len(waiting) == commands, "the group"))
 
-    locked = Event()
-    with ThreadPoolExecutor(1) as thread:
-        holding = thread.submit(let_go)
-        locked.wait()
+    held = Event()
+    with ThreadPoolExecutor(2) as threads:
+        holding = threads.submit(hold)
+        held.wait()
         yield
         holding.result()
 

@@ -15,7 +15,7 @@ from commands.leading import Leader
 from commands.ports import Lease, Stored
 from commands.relay import Relay
 from domain.envelope import decode
-from domain.errors import Conflict, Unavailable
+from domain.errors import Conflict, Unavailable, VersionConflict
 from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_views import PostgresViews
@@ -74,8 +74,9 @@ def one(journal: PostgresJournal, stream: str) -> dict[str, int]:
             return {stream: journal.append([event(stream, 1)], {stream: 0}, ("admin", stream, entry()))}
         except Unavailable:
             continue
-        except Conflict as error:
-            assert error.code == "command_id_taken"
+        except VersionConflict:
+            raise
+        except Conflict:
             answered = _answered(journal, stream)
             if answered is not None:
                 return {stream: answered}

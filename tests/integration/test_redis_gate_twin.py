@@ -222,7 +222,8 @@ _ALL = (RateClaim("key/requests", "requests", 2), *_TOKENS, RateClaim("key/slots
 SCENARIOS: dict[str, list[tuple[Any, ...]]] = {
     "a window of 60 s ends to the moment": [
         admit("a", rates=_TOKENS, tokens=2), advance(20), admit("b", rates=_TOKENS, tokens=2),
-        admit("c", rates=_TOKENS, tokens=1), advance(39.75), admit("d", rates=_TOKENS, tokens=1),
+        admit("c", rates=_TOKENS, tokens=1), admit("c", rates=_TOKENS, tokens=2), admit("c", rates=_TOKENS, tokens=3),
+        advance(39.75), admit("d", rates=_TOKENS, tokens=1),
         advance(0.25), admit("e", rates=_TOKENS, tokens=2), admit("f", rates=_TOKENS, tokens=3),
         admit("g", rates=_TOKENS, tokens=5), advance(60), settle(), admit("h", rates=_TOKENS, tokens=4),
     ],
@@ -286,6 +287,9 @@ SCENARIOS: dict[str, list[tuple[Any, ...]]] = {
         settle(("Failed", "b", 0), ("Failed", "c", 0), ("Failed", "d", 0)), advance(60), settle(),
         admit("e", base=0, budgets=_DAY), settle(("Failed", "e", 0)), advance(0.25), settle(),
         admit("f", base=0, budgets=_DAY),
+    ],
+    "a bucket is kept while it is not an hour since its last window": [
+        admit("a", budgets=_DAY), settle(("Completed", "a", 7)), advance(60 * 60), settle(), admit("b", budgets=_DAY),
     ],
     "an idle rate key is forgotten and starts anew": [
         admit("a", rates=_ALL), ("capture", "a", 0), advance(60), settle(), admit("b", rates=_ALL), ("capture", "b", 0),
