@@ -20,7 +20,7 @@ from infra.adapters.sqlite_log import SqliteLog, SqliteLogReader
 from projections.ports import CONTROL, FACTS, LogReader
 from tests import log_child
 from tests.contract.log_contract import LogContract, WholeLog, chained, everything
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
