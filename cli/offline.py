@@ -3,6 +3,7 @@
 The folder is opened as a server would open it, so a server that runs on it is noticed (`Conflict`), and the other way round.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,26 +75,24 @@ def drop_parked(settings: Settings, event: str) -> Row:
 
 
 def reconcile(settings: Settings, records: Sequence[Row], backend: str | None, _update: Update) -> Row:
-    """See `commands.reconcile`. The views are brought up to date before and after."""
+    """See `commands.reconcile`. Opening the folder ends what a crash left open; the views are brought up to date."""
     served = read_served(records)
     with _stopped(settings):
         pass  # it is a data folder that nobody has open
 
-    async def end_what_was_open() -> None:
-        async with open_embedded(settings):
-            pass  # what a crash left open is unconfirmed by opening the gate
-
-    uvloop.run(end_what_was_open())
-    with _stopped(settings):
-        pass  # the view of what is unconfirmed is complete now
-
     async def run() -> Reconciled:
         async with open_embedded(settings) as core:
-            return await core.reconciliation().run(served, backend)
+            with open_views(core.folder) as views:
+                views.runner.start()
+                try:
+                    done = await core.reconciliation().run(served, backend)
+                    await asyncio.to_thread(_catch_up, views)
+                    return done
+                finally:
+                    await asyncio.to_thread(views.runner.stop)
 
-    done = uvloop.run(run())
-    with _stopped(settings):
-        return {"completed": done.completed, "not_served": done.not_served}
+    row: Row = msgspec.to_builtins(uvloop.run(run()))
+    return row
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 from contextlib import suppress
+from pathlib import Path
 
 import uvloop
 
@@ -14,7 +15,8 @@ from api.site import App, Site
 from cli import log_lines
 from cli.http_server import serve_app
 from cli.settings import Settings
-from cli.wiring import Embedded, open_embedded, utc_now, views_child
+from cli.wiring import Embedded, open_embedded, views_child
+from infra.adapters.data_folder import short_socket
 from infra.adapters.ids import new_id
 from infra.adapters.keyring_directory import KeyringDirectory
 
@@ -35,25 +37,25 @@ async def _serve(settings: Settings) -> None:
         metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(core.reasons()))
         if core.first_admin_key is not None:
             print(f"admin key {core.first_admin_key}", flush=True)
-        views = views_child(core.folder)
-        running = asyncio.create_task(views.run())
 
         def ready(url: str) -> None:
             core.folder.server_url.write_text(f"{url}\n")
             print(f"ready {url}", flush=True)
 
-        try:
-            await serve_app(site(core, metrics), settings.address, ready, core.failed)
-        finally:
-            core.folder.server_url.unlink(missing_ok=True)
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+        with short_socket(core.folder.views_socket) as socket:
+            running = asyncio.create_task(views_child(core.folder, socket).run())
+            try:
+                await serve_app(site(core, metrics, socket), settings.address, ready, core.failed)
+            finally:
+                core.folder.server_url.unlink(missing_ok=True)
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
 
 
-def site(core: Embedded, metrics: Metrics) -> Site:
-    """Which application answers which path."""
-    proxy = Proxy(core.upstream, f"unix://{core.folder.views_socket}")
+def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
+    """Which application answers which path; `views` is the socket of the read side."""
+    proxy = Proxy(core.upstream, f"unix://{views}")
 
     async def read_side(scope: object, receive: object, send: object) -> None:
         await proxy(scope, receive, send, new_id("req"))  # type: ignore[arg-type]  # ASGI's own shapes
@@ -64,7 +66,7 @@ def site(core: Embedded, metrics: Metrics) -> Site:
         secrets=core.secrets,
         balances=lambda: core.balances,
         reconciliation=core.reconciliation,
-        clock=utc_now,
+        clock=core.clock,
         max_body=core.settings.max_body,
     )
     mounts: dict[str, App] = {"/v1/": core.router(metrics), "/admin/v1": create_app(deps)}

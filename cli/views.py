@@ -27,14 +27,15 @@ NICENESS = 5
 def main() -> None:
     options = argparse.ArgumentParser(prog="tollhouse views", description=__doc__)
     options.add_argument("--data", type=Path, required=True)
+    options.add_argument("--socket", type=Path, required=True)
     args = options.parse_args()
     end_with_parent()
     os.nice(NICENESS)
     log_lines.configure()
-    uvloop.run(_run(args.data))
+    uvloop.run(_run(args.data, args.socket))
 
 
-async def _run(data: Path) -> None:
+async def _run(data: Path, socket: Path) -> None:
     settings = load_settings({"data": data})
     folder = DataFolder(data)
     ending = asyncio.Event()
@@ -42,7 +43,7 @@ async def _run(data: Path) -> None:
         views.runner.start()
         try:
             with open_reads(folder, installation_secret(settings, folder), views, ending=ending.is_set) as deps:
-                app, where = create_app(deps), str(folder.views_socket)
+                app, where = create_app(deps), str(socket)
                 await serve_app(app, where, lambda _: None, stopping=ending.set, signals=(END,))
         finally:
             await asyncio.to_thread(views.runner.stop)

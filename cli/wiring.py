@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.settings import Settings
@@ -19,16 +20,17 @@ from commands.denials import Denials
 from commands.fact_writer import FactWriter
 from commands.handling import Changes, Commands, Reply, Request
 from commands.keeper import Keeper
-from commands.keys import issue_admin_key
+from commands.keys import register_admin_key
 from commands.opening import Opening
 from commands.outcomes import Outcomes
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
-from domain import model
-from domain.credential import SERVICE, well_formed
+from domain import admin_key, model
+from domain.credential import ADMIN, SERVICE, make_key, well_formed
 from domain.errors import Unavailable
 from domain.ids import PARTITIONS, PLATFORM
 from infra.adapters.child_process import ChildProcess
+from infra.adapters.clock import SteadyClock
 from infra.adapters.data_folder import DataFolder, FolderLock, write_private
 from infra.adapters.ids import new_id
 from infra.adapters.memory_gate import MemoryGate
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tollhouse")
 _KEEPER_SECONDS = 1.0
+_DRAIN_SECONDS = 10.0
 _ERASE_SECONDS = 3600.0
 
 
@@ -68,6 +71,7 @@ class Embedded:
     settings: Settings
     folder: DataFolder
     secrets: InstallationSecrets
+    clock: SteadyClock
     journal: SQLiteJournal
     log: SqliteLog
     relay: Relay
@@ -85,10 +89,10 @@ class Embedded:
 
     @property
     def commands(self) -> Commands:
-        return Commands(self.journal, utc_now, self.secrets, self.acknowledged)
+        return Commands(self.journal, self.clock, self.secrets, self.acknowledged)
 
     def reconciliation(self) -> Reconciliation:
-        return Reconciliation(self.balances, self.writer, self.keyring)
+        return Reconciliation(self.balances, self.writer, self.keyring, self.log.ends)
 
     def router(self, metrics: "Metrics") -> "Router":
         from api.router.app import Router
@@ -97,9 +101,9 @@ class Embedded:
             keyring=self.keyring,
             admission=self.admission,
             outcomes=Outcomes(self.gate, self.writer, self.bound_exceeded),
-            denials=Denials(self.writer, utc_now),
+            denials=Denials(self.writer, self.clock),
             upstream=self.upstream,
-            clock=utc_now,
+            clock=self.clock,
             new_id=new_id,
             hash_key=lambda key: self.secrets.hash(key) if well_formed(key, SERVICE) else None,
             unseal=self.secrets.unseal,
@@ -110,14 +114,20 @@ class Embedded:
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
-        """Closes a model under hard budgets."""
+        """Closes a model under hard budgets, as soon as the journal takes it."""
         report = model.ReportExceededBound(request=request, cost=cost, hold=hold)
 
         def plan(changes: Changes) -> Reply:
             changes.apply(PLATFORM, model.KIND, name, report)
             return Reply(b"")
 
-        await self.commands.execute(Request(actor="system", correlation_id=request), plan)
+        while True:
+            try:
+                await self.commands.execute(Request(actor="system", correlation_id=request), plan)
+                return
+            except Unavailable as error:
+                _log.warning("model %s exceeded its bound, and stays open for now: %s", name, error)
+                await asyncio.sleep(_KEEPER_SECONDS)
 
     async def acknowledged(self, position: int) -> None:
         """Returns once everything up to a journal position is in the log, and in this process's own view."""
@@ -131,6 +141,8 @@ class Embedded:
             reasons.append("the view of keys and budgets is not fresh")
         if not self.opened:
             reasons.append("the gate is not open")
+        if stepped := self.clock.stepped:
+            reasons.append(f"the system's clock leapt by {stepped:.0f} s: put it right, or start the process again")
         return reasons
 
 
@@ -142,18 +154,19 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
     lock = FolderLock(folder, "lock")
     lock.take()
     secret = installation_secret(settings, folder)
-    journal = SQLiteJournal(folder.journal, secret, utc_now, settings.sync)
+    clock = SteadyClock()
+    journal = SQLiteJournal(folder.journal, secret, clock, settings.sync)
     log = SqliteLog(folder.log, settings.sync)
     upstream = HttpUpstream()
     views = ViewsFile(folder.views)
     tasks: list[asyncio.Task[None]] = []
     try:
-        core = _assemble(settings, folder, secret, journal, log, upstream, views)
+        core = _assemble(settings, folder, secret, clock, journal, log, upstream, views)
         facts = SqliteLogReader(folder.log, FACTS)
         run = await core.gate.run()
         settler = GateSettler(core.gate, facts, run, core.keyring.epoch)
         log.on_commit(settler.committed)
-        keeper = Keeper(core.gate, core.writer, lambda: core.balances, core.keyring, utc_now)
+        keeper = Keeper(core.gate, core.writer, lambda: core.balances, core.keyring, clock)
         for name, work in (
             ("relay", core.relay.run),
             ("keyring", core.follower.run),
@@ -162,14 +175,18 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
             ("ledger", lambda: _every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
         ):
             tasks.append(asyncio.create_task(_kept_running(name, work, core.failed)))
+        core.follower.step()
         await _first_admin(core)
         opening = Opening(
-            core.gate, journal, core.acknowledged, core.writer, core.balances, facts, utc_now, new_id, quiet_seconds=0.0
+            core.gate, journal, core.acknowledged, core.writer, core.balances, facts, clock, new_id, quiet_seconds=0.0
         )
         await opening.open(range(PARTITIONS), abandoned=True)
         core.opened = True
         yield core
-        await core.writer.drain()
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await core.writer.drain()
+    except TimeoutError:
+        _log.error("the log did not take the last refusals within %s s", _DRAIN_SECONDS)
     finally:
         for task in tasks:
             task.cancel()
@@ -181,16 +198,16 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         lock.release()
 
 
-def views_child(folder: DataFolder) -> ChildProcess:
-    """The process that keeps and answers the views of this folder."""
-    arguments = ["--data", str(folder.root)]
-    return ChildProcess("cli.views", arguments)
+def views_child(folder: DataFolder, socket: Path) -> ChildProcess:
+    """The process that keeps the views of this folder, and answers on `socket`."""
+    return ChildProcess("cli.views", ["--data", str(folder.root), "--socket", str(socket)])
 
 
 def _assemble(
     settings: Settings,
     folder: DataFolder,
     secret: bytes,
+    clock: SteadyClock,
     journal: SQLiteJournal,
     log: SqliteLog,
     upstream: HttpUpstream,
@@ -199,12 +216,13 @@ def _assemble(
     keyring = Keyring()
     follower = KeyringFollower(keyring, SqliteLogReader(folder.log, CONTROL))
     keyring.prove = follower.try_step  # the topic is a file of this machine
-    gate = MemoryGate(PARTITIONS, utc_now, new_id("run"))
-    writer = FactWriter(log, utc_now, new_id)
+    gate = MemoryGate(PARTITIONS, clock, new_id("run"))
+    writer = FactWriter(log, clock, new_id)
     return Embedded(
         settings=settings,
         folder=folder,
         secrets=InstallationSecrets(secret),
+        clock=clock,
         journal=journal,
         log=log,
         relay=Relay(journal, log),
@@ -213,23 +231,30 @@ def _assemble(
         gate=gate,
         writer=writer,
         balances=RowBalances(views),
-        admission=Admission(gate, writer, keyring, utc_now, gate.identity),
+        admission=Admission(gate, writer, keyring, clock, gate.identity, lambda: clock.stepped),
         upstream=upstream,
         failed=asyncio.get_running_loop().create_future(),
     )
 
 
 async def _first_admin(core: Embedded) -> None:
-    """Issues a platform admin key if the folder has none, and keeps it where the command line finds it."""
-    if core.folder.admin_key.exists():
+    """Issues a platform admin key if there is none, and keeps it where the command line finds it.
+
+    The file is written first: a process that dies in between finds the key there, and issues that one.
+    """
+    if any(kind == admin_key.KIND for kind, _, _ in core.keyring.names()):
         return
+    path = core.folder.admin_key
+    if not path.exists():
+        write_private(path, make_key(ADMIN, core.secrets.random(256)))
+    secret = path.read_text().strip()
 
     def plan(changes: Changes) -> Reply:
-        return Reply(issue_admin_key(changes, name="first", role="platform-admin").secret.encode())
+        register_admin_key(changes, secret, name="first", role="platform-admin")
+        return Reply(b"")
 
-    answer = await core.commands.execute(Request(actor="system"), plan)
-    core.first_admin_key = answer.body.decode()
-    write_private(core.folder.admin_key, core.first_admin_key)
+    await core.commands.execute(Request(actor="system"), plan)
+    core.first_admin_key = secret
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -6,6 +6,7 @@ is asked as a `Call`, calls `Admission.admit`, and afterwards exactly one method
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -23,6 +24,10 @@ DELTA = 2.0
 
 GRACE = timedelta(seconds=5)
 """Beyond the backend's own timeout: after that an open attempt is unconfirmed."""
+
+
+_MOST = 1 << 62
+"""Nano-dollars. Stored amounts are 64-bit integers."""
 
 
 class View(Protocol):
@@ -104,10 +109,20 @@ class _Claims:
 
 
 class Admission:
-    """One per gateway, on one event loop. `run` is the identity of the gate it uses."""
+    """One per gateway, on one event loop. `run` is the identity of the gate it uses; `stepped` says by how many seconds the
+    system's clock leapt away from `clock`: nothing is admitted then, for nobody knows which period it is."""
 
-    def __init__(self, gate: Gate, writer: FactWriter, view: View, clock: Clock, run: str) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        writer: FactWriter,
+        view: View,
+        clock: Clock,
+        run: str,
+        stepped: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._gate, self._writer, self._view, self._clock, self._run = gate, writer, view, clock, run
+        self._stepped = stepped
         self._loop = asyncio.get_running_loop()
         self._claims: dict[tuple[str, str, str], _Claims] = {}
         self._claims_version = -1
@@ -121,6 +136,8 @@ class Admission:
         if not self._view.fresh(began):
             raise NotReady("this gateway's view of keys and budgets is older than it may be")
         self._writer.require_up()
+        if stepped := self._stepped():
+            raise NotReady(f"the system's clock leapt by {stepped:.0f} s")
         now = self._clock()
         price = model.price(now)
         claims = self._claims_of(caller, model.id, now)
@@ -131,6 +148,11 @@ class Admission:
         want = model.max_output_tokens if call.cap is None else call.cap
         base = 0 if price is None else worst_base(price, call.input_bound)
         unit = 0 if price is None else worst_unit(price, call.choices)
+        worst = base + unit * want
+        if worst > _MOST:
+            raise Denied(
+                "unbounded_cost", "the request could cost more than can be counted", param="max_completion_tokens"
+            )
         epoch = self._view.epoch(caller.partition)
         answer = await self._gate.admit(
             AdmitRequest(
@@ -153,7 +175,7 @@ class Admission:
         if isinstance(answer, Refused):
             if answer.code == "gate_unavailable":
                 raise GateUnavailable("the gate is closed, or open for another epoch")
-            raise Denied(answer.code, _reason(answer), refused=answer, price=price, worst=base + unit * want)
+            raise Denied(answer.code, _reason(answer), refused=answer, price=price, worst=worst)
         identity = {
             "request": request,
             "attempt": request,
@@ -199,6 +221,9 @@ class Admission:
             raise
         finally:
             expiry.cancel()
+        if time.monotonic() - admitted.began > DELTA:  # acknowledged, but this process was not awake to see it in time
+            self._writer.later(self._not_dispatched(admitted))
+            raise LogUnavailable("the log did not acknowledge in time")
 
     async def _not_dispatched(self, admitted: Admitted) -> None:
         fact = RequestFailed(**admitted.identity, reason="not_dispatched", status=503)

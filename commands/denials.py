@@ -18,6 +18,9 @@ from domain.scope import Caller
 MAX_WAITING = 2000
 """Refusals that wait for the log one by one; beyond this, equal ones fold."""
 
+MAX_FOLDED = 10_000
+"""Different refusals that wait folded; beyond this, those of one key for different models fold too."""
+
 _Key = tuple[str, str | None, str, str | None]
 
 
@@ -53,7 +56,8 @@ class Denials:
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(fact)
         else:
-            key = (fact.key, fact.model, fact.code, fact.budget)
+            model = fact.model if len(self._folded) < MAX_FOLDED else None  # names may be anything, and endlessly many
+            key = (fact.key, model, fact.code, fact.budget)
             first = self._folded.get(key)
             self._folded[key] = fact if first is None else replace(first, count=first.count + 1, last=request)
         if not self._running:
@@ -61,12 +65,14 @@ class Denials:
             self._writer.later(self._append())
 
     async def _append(self) -> None:
-        while self._waiting or self._folded:
-            self._waiting.extend(self._folded.values())
-            self._folded.clear()
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_WAITING))]
-            await asyncio.gather(*(self._append_one(fact) for fact in batch))
-        self._running = False
+        try:
+            while self._waiting or self._folded:
+                self._waiting.extend(self._folded.values())
+                self._folded.clear()
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_WAITING))]
+                await asyncio.gather(*(self._append_one(fact) for fact in batch))
+        finally:
+            self._running = False
 
     async def _append_one(self, fact: RequestDenied) -> None:
         body = self._writer.body(fact, fact.org, fact.request, fact.key)

@@ -75,7 +75,14 @@ def issue_admin_key(changes: Changes, *, name: str, role: AdminRole, org: str | 
             open_organization(changes, org)
         except NotFound as error:
             raise invalid("org", error.message) from None
-    id, secret = changes.new_id("key"), make_key(ADMIN, changes.secrets.random(256))
+    return register_admin_key(changes, make_key(ADMIN, changes.secrets.random(256)), name=name, role=role, org=org)
+
+
+def register_admin_key(
+    changes: Changes, secret: str, *, name: str, role: AdminRole, org: str | None = None
+) -> IssuedAdminKey:
+    """Makes `secret` an admin key."""
+    id = changes.new_id("key")
     command = IssueAdminKey(name=name, role=role, org=org, hash=changes.secrets.hash(secret), redacted=redact(secret))
     return IssuedAdminKey(id, changes.apply(PLATFORM, admin_key.KIND, id, command), secret)
 

@@ -48,13 +48,14 @@ class Opening:
         for partition in partitions:
             await self.gate.begin(partition, run, epochs[partition])
         barriers = await asyncio.gather(*(self._announce(partition, epochs[partition]) for partition in partitions))
+        endings = []
         for partition, barrier in zip(partitions, barriers, strict=True):
             books, admissions = await asyncio.to_thread(self._books, partition, barrier + 1)
             await self.gate.finish(partition, run, epochs[partition], barrier + 1, books)
             if abandoned:
-                for attempt, known in books.attempts.items():
-                    if known.state is State.OPEN:
-                        self.writer.later(self._unconfirmed(partition, admissions[attempt]))
+                left = [attempt for attempt, known in books.attempts.items() if known.state is State.OPEN]
+                endings += [self._unconfirmed(partition, admissions[attempt]) for attempt in left]
+        await asyncio.gather(*endings)
 
     async def _fence(self, partitions: range) -> dict[int, int]:
         """Step 1: the new epoch of each partition."""

@@ -58,6 +58,10 @@ class Outcomes:
             self._writer.later(self._exceeded(admitted.call.model, admitted.request, cost, hold))
         return cost, offset
 
+    def in_background(self, booking: Coroutine[Any, Any, Any]) -> None:
+        """Carries out a call of one of these methods for a request that nobody waits for any more."""
+        self._writer.later(booking)
+
     async def failed(
         self, admitted: Admitted, reason: str, *, backend: str, tries: tuple[Try, ...], status: int = 0
     ) -> int:

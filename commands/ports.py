@@ -331,6 +331,9 @@ class PartitionBalances:
 class Balances(Protocol):
     """Open and unconfirmed holds, from the balances view. Synchronous; call it in a thread."""
 
+    def watermarks(self) -> Mapping[int, int]:
+        """The next offset of each partition that the view has begun."""
+
     def partition(self, partition: int) -> PartitionBalances:
         """Everything the gate needs of one partition, in one snapshot."""
 

@@ -5,7 +5,7 @@ was not served. So the record must be complete for the backend it is of. What is
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,11 +15,15 @@ from commands.fact_writer import FactWriter
 from commands.ports import Balances
 from domain import price_list
 from domain.envelope import decode
-from domain.errors import NotFound, invalid
+from domain.errors import NotFound, ViewBehind, invalid
 from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage, identity_of
 from domain.ids import PLATFORM
 from domain.pricing import Price, cost_of
 from domain.registry import decode_event
+
+_POLL_SECONDS = 0.05
+_PATIENCE = 400
+"""Looks at the view before giving up: 20 s."""
 
 MOST_TOKENS = 1_000_000_000
 """Of a class in one request: more is no count of tokens."""
@@ -36,10 +40,12 @@ class Served(Struct, frozen=True):
 
 
 class Reconciled(Struct, frozen=True):
-    """How many unconfirmed attempts were completed, and how many proved not served."""
+    """How many unconfirmed attempts were completed, how many proved not served, and how many are left because the record
+    may not be their backend's."""
 
     completed: int
     not_served: int
+    left: int = 0
 
 
 class Prices(Protocol):
@@ -53,23 +59,38 @@ class Reconciliation:
     balances: Balances
     writer: FactWriter
     prices: Prices
+    ends: Callable[[], Sequence[int]]
+    """The next offset of each facts partition, now."""
 
     async def run(self, record: Sequence[Served], backend: str | None) -> Reconciled:
-        """Appends a late confirmation for every unconfirmed attempt of `backend` (None: of every backend)."""
+        """Appends a late confirmation for every unconfirmed attempt of `backend`; None: of the backends whose attempts the
+        record has, or of the only one there is. Raises `ViewBehind` if what is unconfirmed is not known up to now."""
         served = {entry.request_id: entry for entry in record}
+        await self._caught_up()
         waiting = await asyncio.to_thread(self.balances.unconfirmed)
-        completed = failed = 0
-        for item in waiting:
-            admission: RequestAdmitted = decode_event(decode(item.body))
-            if backend is not None and admission.backend != backend:
+        admissions: list[tuple[int, RequestAdmitted]] = [(w.partition, decode_event(decode(w.body))) for w in waiting]
+        concerned = {backend} if backend is not None else _backends(admissions, served)
+        completed = failed = left = 0
+        for partition, admission in admissions:
+            if admission.backend not in concerned:
+                left += 1
                 continue
             entry = served.get(admission.attempt)
             fact = self._failed(admission) if entry is None else self._completed(admission, entry)
             body = self.writer.body(fact, admission.org, admission.request, "reconcile")
-            await self.writer.append_until_acknowledged(item.partition, body)
+            await self.writer.append_until_acknowledged(partition, body)
             completed += entry is not None
             failed += entry is None
-        return Reconciled(completed, failed)
+        return Reconciled(completed, failed, left)
+
+    async def _caught_up(self) -> None:
+        ends = list(self.ends())
+        for _ in range(_PATIENCE):
+            marks = await asyncio.to_thread(self.balances.watermarks)
+            if all(marks.get(partition, 0) >= end for partition, end in enumerate(ends)):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise ViewBehind("the balances have not caught up with the log; try again")
 
     def _completed(self, admission: RequestAdmitted, entry: Served) -> RequestCompleted:
         price = self._price(admission)
@@ -100,6 +121,13 @@ class Reconciliation:
         if prices is None:
             raise NotFound(f"price {admission.price} is not in this view")
         return price_list.price_of(model, prices.history[int(number) - 1])
+
+
+def _backends(admissions: Sequence[tuple[int, RequestAdmitted]], served: Mapping[str, Served]) -> set[str | None]:
+    """The backends that a record is of, by the attempts that it has."""
+    every = {admission.backend for _, admission in admissions}
+    known = {admission.backend for _, admission in admissions if admission.attempt in served}
+    return known or (every if len(every) == 1 else set())
 
 
 def read_served(lines: Sequence[Mapping[str, Any]]) -> list[Served]:

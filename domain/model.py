@@ -8,6 +8,9 @@ from domain.inputs import at_least, reason_text
 
 KIND = "model"
 
+MOST_TOKENS = 1_000_000_000
+"""Of a context window or an answer."""
+
 
 class Route(Struct, frozen=True, kw_only=True):
     """One way to serve a model. Lower `tier`s are tried first; `weight` shares the load within a tier."""
@@ -142,8 +145,10 @@ def _checked(command: PublishModel) -> ModelPublished:
         at_least(0, route.tier, f"routes.{number}.tier")
         if not 0 < len(route.upstream_model) <= 200 or not route.upstream_model.isprintable():
             raise invalid(f"routes.{number}.upstream_model", "must be 1 to 200 printable characters")
-    at_least(1, command.max_output_tokens, "max_output_tokens")
-    at_least(1, command.context_tokens, "context_tokens")
+    for name in ("max_output_tokens", "context_tokens"):
+        at_least(1, getattr(command, name), name)
+        if getattr(command, name) > MOST_TOKENS:
+            raise invalid(name, f"must be at most {MOST_TOKENS}")
     return ModelPublished(
         routes=command.routes,
         max_output_tokens=command.max_output_tokens,

@@ -48,14 +48,20 @@ class FlightLog:
 
 
 class InstantLog:
-    """`FactLog` that takes everything at once, or nothing while `down`."""
+    """`FactLog` that takes everything at once, and nothing between `break_off` and `come_back`."""
 
     def __init__(self, topic: MemoryLog) -> None:
-        self.topic, self.down = topic, False
+        self.topic, self._down = topic, False
+
+    def break_off(self) -> None:
+        self._down = True
+
+    def come_back(self) -> None:
+        self._down = False
 
     def append(self, partition: int, body: bytes) -> "asyncio.Future[int]":
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if self.down:
+        if self._down:
             _fail(future)
         else:
             future.set_result(self.topic.append(partition, body))
@@ -98,6 +104,9 @@ class LogBalances:
     topic: MemoryLog
     watermark: Callable[[int], int] | None = None
     _facts: dict[bytes, Any] = field(default_factory=dict)
+
+    def watermarks(self) -> Mapping[int, int]:
+        return {partition: self._end(partition) for partition, kept in enumerate(self.topic.records) if kept}
 
     def partition(self, partition: int) -> PartitionBalances:
         books, admissions = self._fold(partition)

@@ -219,7 +219,8 @@ class GateWorld:
                 self.spare(sent)
         record = [Served(sent.id, 0, sent.cost) for sent in self.sent if sent.cost is not None]
         keeper = self._keeper
-        self.spawn(keeper.name, Reconciliation(self.balances, keeper.writer, self.orders).run(record, None))
+        asked_as_it_is = Reconciliation(self.balances, keeper.writer, self.orders, ends=tuple)
+        self.spawn(keeper.name, asked_as_it_is.run(record, None))
 
     def settle_again(self, start: int, count: int) -> None:
         """Another settler, which is behind, settles facts from `start` on."""

@@ -20,14 +20,16 @@ class ReconcileBody(Body):
 
 
 class ReconcileOut(BaseModel):
-    """How many unconfirmed attempts were completed, and how many proved not served."""
+    """How many unconfirmed attempts were completed, how many proved not served, and how many are left because the record may
+    not be their backend's."""
 
     completed: int
     not_served: int
+    left: int
 
 
 @router.post("")
 async def reconcile(body: ReconcileBody, call: Caller) -> ReconcileOut:
     call.platform()
     done = await call.deps.reconciliation().run(read_served(body.records), body.backend)
-    return ReconcileOut(completed=done.completed, not_served=done.not_served)
+    return ReconcileOut(completed=done.completed, not_served=done.not_served, left=done.left)

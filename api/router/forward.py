@@ -24,6 +24,9 @@ from domain.scope import Target
 _PASSED_HEADERS = (b"openai-", b"retry-after", b"x-should-retry")
 """Response headers of a backend that reach the caller, by prefix; all others are its own business."""
 
+_PERHAPS_SERVED = frozenset({408, 499, 502, 504, *range(520, 528)})
+"""Statuses of something in front of a model that gave up waiting: the model may have served, and charge for, the request."""
+
 _CEILING_WITHOUT_CONTEXT = 100_000_000
 
 
@@ -71,7 +74,11 @@ class Forward:
         status = response.status
         tries = (Try(backend=target.backend, status=status, ms=self._ms(began)),)
         usage = usage_of_answer(response.body, ceiling)
-        if status != 200 and usage is None:
+        if status in _PERHAPS_SERVED and usage is None:
+            failure = UpstreamFailed(f"the backend answered {status}", sent=True)
+            await self._outcomes.unconfirmed(admitted, failure, backend=target.backend, tries=tries)
+            raise RouterError(failure.code, failure.message)
+        if not 200 <= status < 300 and usage is None:
             await self._outcomes.failed(admitted, "upstream_status", backend=target.backend, tries=tries, status=status)
             if not 400 <= status < 500:
                 raise RouterError("upstream_error", f"the backend answered {status}")
@@ -125,30 +132,46 @@ class Forward:
                     await exchange.write(passed, more=True)
         except UpstreamFailed as error:
             failure = error
+        except asyncio.CancelledError:  # the process ends: what was seen is charged, as if the caller had left
+            self._outcomes.in_background(self._served(admitted, target, relay, began, first_token, abandoned=True))
+            raise
         relay.end()
         if relay.done:  # the answer was whole, however the connection ended
             failure = None
         abandoned = gone.done()
-        tries = (Try(backend=target.backend, status=200, error=failure.code if failure else None, ms=self._ms(began)),)
         if failure is not None and not abandoned:
+            tries = (Try(backend=target.backend, status=200, error=failure.code, ms=self._ms(began)),)
             await self._outcomes.unconfirmed(admitted, failure, backend=target.backend, tries=tries)
             closing = b"data: " + error_body(502, failure.code, failure.message) + b"\n\n"
         else:
-            await self._outcomes.completed(
-                admitted,
-                relay.usage or _counted(admitted, relay.pieces),
-                backend=target.backend,
-                tries=tries,
-                estimated=relay.usage is None,
-                abandoned=abandoned,
-                first_token_ms=first_token,
-            )
+            await self._served(admitted, target, relay, began, first_token, abandoned=abandoned)
             closing = relay.rest()
         if not abandoned:
             await exchange.write(closing, more=False)
         gone.cancel()
         with suppress(asyncio.CancelledError):
             await gone
+
+    async def _served(
+        self,
+        admitted: Admitted,
+        target: Target,
+        relay: EventRelay,
+        began: float,
+        first_token: float | None,
+        *,
+        abandoned: bool,
+    ) -> None:
+        """Books a stream by its last usage report, else by the events counted."""
+        await self._outcomes.completed(
+            admitted,
+            relay.usage or _counted(admitted, relay.pieces),
+            backend=target.backend,
+            tries=(Try(backend=target.backend, status=200, ms=self._ms(began)),),
+            estimated=relay.usage is None,
+            abandoned=abandoned,
+            first_token_ms=first_token,
+        )
 
     # -- both
 

@@ -1,11 +1,12 @@
 """The folder of embedded mode: who may open it, the secret, and where each file is."""
 
 import fcntl
-import hashlib
 import os
 import secrets
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from domain.errors import Conflict
@@ -25,7 +26,7 @@ class DataFolder:
         self.analytics = self.root / "analytics"
         self.admin_key = self.root / "admin.key"
         self.server_url = self.root / "server.url"
-        self.views_socket = _socket(self.root)
+        self.views_socket = self.root / "views.sock"
 
     def make(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,12 +39,14 @@ class DataFolder:
         return bytes.fromhex(path.read_text().strip())
 
 
-def _socket(root: Path) -> Path:
-    """In the folder, unless its path is longer than the system lets a socket's be."""
-    path = root / "views.sock"
+@contextmanager
+def short_socket(path: Path) -> Iterator[Path]:
+    """`path`, or one in a private folder of its own while the context lasts: a socket's path cannot be long."""
     if len(os.fsencode(path)) < _SOCKET_PATH:
-        return path
-    return Path(tempfile.gettempdir()) / f"tollhouse-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.sock"
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tollhouse-") as folder:
+        yield Path(folder) / path.name
 
 
 class FolderLock:

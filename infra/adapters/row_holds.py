@@ -3,7 +3,7 @@
 Reads only; usable in any process that can open the store, also before the view was ever written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from commands.ports import Overdue, PartitionBalances
@@ -22,6 +22,13 @@ class RowBalances:
 
     def __init__(self, file: Rows) -> None:
         self._file = file
+
+    def watermarks(self) -> Mapping[int, int]:
+        """See `Balances`."""
+        with self._file.reading() as db:
+            version = live_version(db, NAME)
+            marks = {} if version is None else marks_of(db, NAME, version)
+            return {partition: mark.offset for partition, mark in marks.items()}
 
     def partition(self, partition: int) -> PartitionBalances:
         """See `Balances`."""

@@ -141,7 +141,7 @@ class SqliteLog:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.executemany("INSERT INTO segments VALUES (?, ?, ?)", rows)
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError, MemoryError) as error:
                 healthy = False
                 self._loop.call_soon_threadsafe(self._failed, batch, error)
                 continue
@@ -164,7 +164,7 @@ class SqliteLog:
                 for tail in self._tails:
                     tail(lane - 1, firsts[lane], items)  # type: ignore[arg-type]  # lanes of facts hold plain values
 
-    def _failed(self, batch: _Batch, error: sqlite3.Error) -> None:
+    def _failed(self, batch: _Batch, error: Exception) -> None:
         self._next()
         for _, _, future in batch:
             if not future.done():

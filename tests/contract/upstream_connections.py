@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from domain.errors import UpstreamFailed
+from infra.adapters import upstream as upstream_module
 from infra.adapters.upstream import HttpUpstream
 from tests.contract.upstream_contract import PLAIN, Call, UpstreamContract, in_turn, saying, silence
 from tests.waiting import PATIENCE, until
@@ -115,16 +116,36 @@ class UpstreamConnections(UpstreamContract):
             assert (await second).body == b"2"
             assert (await upstream.send(peer.url, "/x", b"", b"3", PATIENCE)).body == b"3"
 
-    async def test_closing_ends_every_connection(self) -> None:
-        """Idle or not; who waits is told."""
-        upstream = HttpUpstream()
-        async with self.peer(in_turn(saying(PLAIN), silence, silence)) as peer:
+    async def test_a_stream_that_ended_unread_leaves_a_connection_that_is_read(self, upstream: HttpUpstream) -> None:
+        """It was so long that reading had paused; whoever comes next is not kept waiting."""
+        size = upstream_module._HIGH_WATER + 1
+        long = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % size
+        async with self.peer(in_turn(saying(long + bytes(size)), saying(PLAIN))) as peer:
+            stream = await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
+            await until(lambda: stream._ended, "all of it came")
+            stream.close()
+            assert (await upstream.send(peer.url, "/x", b"", b"", PATIENCE)).body == b"ok"
+            assert peer.connections == [1, 1]
+
+    async def test_a_connection_idle_for_long_is_closed(
+        self, upstream: HttpUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By us, before the backend does it under a request."""
+        async with self.peer(saying(PLAIN)) as peer:
             await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
-            calls = [asyncio.ensure_future(upstream.send(peer.url, "/x", b"", b"", PATIENCE)) for _ in range(2)]
-            await until(lambda: len(peer.calls) == 3, "the calls arrive")
+            monkeypatch.setattr(upstream_module, "IDLE_SECONDS", 0.0)
+            await until(lambda: peer.ended == {1}, "the peer sees its connection end")
+            await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
+            assert peer.connections == [1, 2]
+
+    async def test_closing_ends_every_connection(self, upstream: HttpUpstream) -> None:
+        """Idle or not; who waits is told."""
+        async with self.peer(in_turn(saying(PLAIN), saying(PLAIN), silence)) as peer:
+            await asyncio.gather(*(upstream.send(peer.url, "/x", b"", b"", PATIENCE) for _ in range(2)))
+            waiting = asyncio.ensure_future(upstream.send(peer.url, "/x", b"", b"", PATIENCE))
+            await until(lambda: len(peer.calls) == 3, "the call arrives")
             upstream.close()
-            for call in calls:
-                with pytest.raises(UpstreamFailed) as failed:
-                    await call
-                assert failed.value.sent
+            with pytest.raises(UpstreamFailed) as failed:
+                await waiting
+            assert failed.value.sent
             await until(lambda: peer.ended == {1, 2}, "the peer sees its connections end")

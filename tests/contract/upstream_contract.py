@@ -147,7 +147,8 @@ class UpstreamContract(ABC):
     base = ""
 
     @pytest_asyncio.fixture
-    async def upstream(self) -> AsyncIterator[HttpUpstream]:
+    async def upstream(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpUpstream]:
+        monkeypatch.setattr(upstream_module, "IDLE_SECONDS", 3600.0)  # what ends a connection here is what a test does
         made = HttpUpstream()
         yield made
         made.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +58,9 @@ class Books:
     """Balances that know some unconfirmed admissions."""
 
     waiting: list[Overdue] = field(default_factory=list)
+
+    def watermarks(self) -> Mapping[int, int]:
+        return {}
 
     def partition(self, partition: int) -> PartitionBalances:
         return PartitionBalances(0)
