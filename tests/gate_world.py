@@ -213,6 +213,7 @@ class GateWorld:
 
     def reconcile(self) -> None:
         """The backends' records are complete: whatever is unconfirmed and not in them is never served."""
+        self.views = 1.0
         waiting = {self.balances.fact(overdue.body).attempt for overdue in self.balances.unconfirmed()}
         for sent in self.sent:
             if sent.id in waiting and sent.cost is None:

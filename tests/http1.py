@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -113,6 +114,14 @@ class Http:
         self._host, self._port = parts.hostname, parts.port or 80
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
+    async def __aenter__(self) -> "Http":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
     async def call(
         self,
         method: str,
@@ -136,6 +145,10 @@ class Http:
             if opened is not None:
                 opened.leave()
             raise Cut(f"not answered within {seconds} s", {}, b"".join(parts)) from None
+        except asyncio.CancelledError:
+            if opened is not None:
+                opened.leave()
+            raise
         return Answer(opened.status, opened.headers, b"".join(parts), opened.began)
 
     async def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Opened:

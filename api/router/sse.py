@@ -40,7 +40,7 @@ class EventRelay:
         end = max(blank + 2, crlf + 3)
         block, self._tail = data[:end], data[end:]
         if not self._withheld and b'"usage"' not in block and b"[DONE]" not in block:
-            self.pieces += block.count(b"data:")
+            self.pieces += block.startswith(b"data:") + block.count(b"\ndata:")
             return block
         passed = []
         start = 0
@@ -71,7 +71,7 @@ class EventRelay:
                 self.usage = usage_of_chunk(data, self._ceiling)[0] or self.usage
             return b""
         if b'"usage"' not in data:
-            self.pieces += 1
+            self.pieces += bool(data)  # a comment carries nothing
             return event
         if _NULL_USAGE.search(data):
             self.pieces += 1

@@ -183,6 +183,8 @@ class MemoryGate:
         part = self._partitions[partition]
         if part.run != run or part.epoch != epoch:
             raise Conflict(f"gate {partition} began epoch {part.epoch} meanwhile", code="stale_epoch")
+        if part.opened:
+            raise Conflict(f"gate {partition} is open already", code="gate_open")
         for key, bucket in books.buckets.items():
             part.buckets[key] = _Bucket(bucket.consumed - bucket.estimated, 0, 0, bucket.until)
         for attempt, known in books.attempts.items():

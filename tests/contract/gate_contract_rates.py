@@ -13,8 +13,8 @@ from tests.contract.gate_house import NOON, books_of, cap, fact, rate
 
 WINDOW = 60.0
 
-# Quarters of a second add up exactly.
-waits = st.integers(0, 160).map(lambda quarters: quarters / 4)
+# Quarters of a second add up exactly. Just short of a window, a whole one and just beyond are where a limit breaks.
+waits = (st.integers(0, 160) | st.sampled_from((239, 240, 241))).map(lambda quarters: quarters / 4)
 
 
 class RateContract(Gates):
@@ -39,6 +39,17 @@ class RateContract(Gates):
                     let_in.append((now, tokens))
             for at, _ in let_in:
                 assert sum(amount for other, amount in let_in if at <= other < at + WINDOW) <= limit
+
+    @pytest.mark.parametrize(("kind", "tokens"), [("tokens", 4), ("requests", 0)])
+    async def test_a_window_ends_to_the_moment(self, kind: str, tokens: int) -> None:
+        """What was admitted counts for sixty seconds: a quarter of a second less is too early, sixty are enough."""
+        async with self.house() as house:
+            full = (rate(kind, tokens or 1),)
+            await house.hold("first", rates=full, tokens=tokens)
+            house.clock.advance(WINDOW - 0.25)
+            assert (await house.refuse(rates=full, tokens=tokens)).retry_after == 0.25
+            house.clock.advance(0.25)
+            await house.hold("next", rates=full, tokens=tokens)
 
     @few
     @given(asked=st.lists(st.tuples(waits, st.integers(1, 5)), min_size=1, max_size=12))

@@ -293,6 +293,5 @@ async def test_a_port_that_is_taken_is_said_plainly(house: House, tmp_path: Path
     assert code == 1
     assert house.lab.listen in err
     assert "Traceback" not in err
-    other = Http(house.lab.url)
-    assert (await other.call("GET", "/healthz")).status == 200
-    await other.close()
+    async with Http(house.lab.url) as other:
+        assert (await other.call("GET", "/healthz")).status == 200

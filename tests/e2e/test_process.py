@@ -53,13 +53,11 @@ async def test_sigterm_drains_what_is_under_way_and_exits_0(lab: Lab) -> None:
     lab.product.terminate()
 
     async def refused() -> bool:
-        newcomer = Http(lab.url)
-        try:
-            return (await newcomer.call("GET", "/healthz")).status >= 500
-        except Cut:
-            return True
-        finally:
-            await newcomer.close()
+        async with Http(lab.url) as newcomer:
+            try:
+                return (await newcomer.call("GET", "/healthz")).status >= 500
+            except Cut:
+                return True
 
     assert await eventually(refused, lambda gone: gone)
     with pytest.raises(TimeoutError):

@@ -116,43 +116,46 @@ async def attack() -> AsyncIterator[Attack]:
 async def caller(attack: Attack, number: int) -> None:
     """Asks in every way there is; after a cut it waits for the product to be back."""
     dice = random.Random(number)
-    http = Http(attack.lab.url)
-    while not attack.over.is_set():
-        await attack.up.wait()
-        model = "tight" if number % 4 == 0 else dice.choice(("steady", "steady", "flaky"))
-        key = attack.keys["main" if model == "tight" else dice.choice(("team", "rest"))]
-        fields: dict[str, Any] = {"max_tokens": dice.randint(1, 60)}
+    async with Http(attack.lab.url) as http:
+        while not attack.over.is_set():
+            await attack.up.wait()
+            model = "tight" if number % 4 == 0 else dice.choice(("steady", "steady", "flaky"))
+            try:
+                answer = await ask(attack, http, model, dice)
+            except Cut:
+                attack.seen.cut += 1
+                await asyncio.sleep(0.01)
+                continue
+            attack.seen.add(model, answer)
+            if answer.status != 200:
+                await asyncio.sleep(0.01)
+
+
+async def ask(attack: Attack, http: Http, model: str, dice: random.Random) -> Answer:
+    """One request of any size, plain or streamed, with usage or without."""
+    key = attack.keys["main" if model == "tight" else dice.choice(("team", "rest"))]
+    fields: dict[str, Any] = {"max_tokens": dice.randint(1, 60)}
+    if dice.random() < 0.5:
+        fields["stream"] = True
         if dice.random() < 0.5:
-            fields["stream"] = True
-            if dice.random() < 0.5:
-                fields["stream_options"] = {"include_usage": True}
-        try:
-            answer = await attack.lab.chat(key, model, "word " * dice.randint(1, 30), http, **fields)
-        except Cut:
-            attack.seen.cut += 1
-            await asyncio.sleep(0.01)
-            continue
-        attack.seen.add(model, answer)
-        if answer.status != 200:
-            await asyncio.sleep(0.01)
-    await http.close()
+            fields["stream_options"] = {"include_usage": True}
+    return await attack.lab.chat(key, model, "word " * dice.randint(1, 30), http, **fields)
 
 
 async def watch(attack: Attack) -> None:
     """Reads every budget again and again: consumed + held never passes the highest limit that was ever in force."""
-    http = Http(attack.lab.url)
     headers = {"authorization": f"Bearer {attack.lab.admin_key}"}
-    while not attack.over.is_set():
-        for org, budget, _ in BUDGETS:
-            with contextlib.suppress(Cut):
-                answer = await http.call("GET", f"/read/v1/orgs/{org}/budgets/{budget}", None, headers)
-                if answer.status == 200:
-                    attack.balances_read += 1
-                    doc = answer.json()
-                    if nano(doc["consumed_usd"]) + nano(doc["held_usd"]) > attack.limits[org, budget]:
-                        attack.seen.wrong.append(f"over its limit: {doc}")
-        await asyncio.sleep(0.05)
-    await http.close()
+    async with Http(attack.lab.url) as http:
+        while not attack.over.is_set():
+            for org, budget, _ in BUDGETS:
+                with contextlib.suppress(Cut):
+                    answer = await http.call("GET", f"/read/v1/orgs/{org}/budgets/{budget}", None, headers)
+                    if answer.status == 200:
+                        attack.balances_read += 1
+                        doc = answer.json()
+                        if nano(doc["consumed_usd"]) + nano(doc["held_usd"]) > attack.limits[org, budget]:
+                            attack.seen.wrong.append(f"over its limit: {doc}")
+            await asyncio.sleep(0.05)
 
 
 async def strike(attack: Attack, dice: random.Random) -> None:

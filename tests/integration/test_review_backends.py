@@ -100,7 +100,7 @@ async def test_a_stopped_folder_is_reconciled_in_one_go_after_a_crash(lab: Lab) 
     record = lab.folder / "record.ndjson"
     record.write_text(json.dumps({"request_id": row[0].id, "prompt_tokens": 3, "completion_tokens": 50}))
     code, out, err = await lab.run("reconcile", "--file", str(record), "-o", "json")
-    assert (code, json.loads(out)["data"]) == (0, [{"completed": 1, "not_served": 0}]), err
+    assert (code, json.loads(out)["data"]) == (0, [{"completed": 1, "not_served": 0, "left": 0}]), err
 
 
 async def _house(lab: Lab, url: str) -> Key:

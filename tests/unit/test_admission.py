@@ -47,9 +47,7 @@ def caller(*budgets: ScopedBudget, limits: Limits = Limits()) -> Caller:  # noqa
 
 
 def call(**fields: Any) -> Call:
-    return Call(
-        **({"endpoint": "chat", "model": "m", "stream": False, "input_bound": 100, "estimated_input": 25} | fields)
-    )
+    return Call("chat", "m", False, input_bound=100, estimated_input=25, **fields)
 
 
 class AskedGate:
@@ -157,6 +155,13 @@ async def test_a_new_day_is_a_new_bucket(house: House) -> None:
     assert (first, (await house.asked(call(), daily)).budgets[0].window) == (("3.2026-11-23",), ("3.2026-11-24",))
 
 
+async def test_a_new_limit_is_asked_for_once_the_view_knows_it(house: House) -> None:
+    """Claims are kept from request to request only while the view is the same."""
+    before = (await house.asked(call(), replace(budget(), limit=1000))).budgets[0].limit
+    house.view.version += 1
+    assert (before, (await house.asked(call(), replace(budget(), limit=20))).budgets[0].limit) == (1000, 20)
+
+
 async def test_rate_limits_are_those_of_the_key(house: House) -> None:
     """Tokens count the estimated input and all the output asked for."""
     limits = Limits(requests_per_minute=5, tokens_per_minute=900, concurrent=2)
@@ -248,6 +253,15 @@ async def test_the_admission_freezes_what_replay_needs(house: House) -> None:
     assert house.facts() == [expected]
 
 
+async def test_what_was_clamped_says_so(house: House) -> None:
+    """The cap to send upstream is the one that is held for."""
+    house.gate.answer = Granted(300, 7, ())
+    admitted = await house.admit(call())
+    assert (admitted.grant, admitted.hold, admitted.clamped) == (7, 300, True)
+    (fact,) = house.facts()
+    assert (fact.grant, fact.hold, fact.clamped) == (7, 300, True)
+
+
 async def test_nothing_is_admitted_before_the_log_says_so(house: House) -> None:
     """The append begins at once; the answer waits for its acknowledgement."""
     flight = FlightLog(house.topic)
@@ -285,9 +299,9 @@ def test_an_admission_acknowledged_too_late_is_never_dispatched(embedded: bool) 
     sent = world.submit(world.gateways[0], "wide", 1, 2)
     (log,) = (log for _, log in world.busy())
     world.advance(DELTA - 0.01)
-    assert sent.refused is None
+    early = sent.refused
     world.advance(0.01)
-    assert sent.refused == "log_unavailable"
+    assert (early, sent.refused) == (None, "log_unavailable")
     while log.flight:
         world.arrive(log)
     assert not sent.dispatched

@@ -1,70 +1,106 @@
 """Denials: every refusal reaches the books, one by one or folded."""
 
+from typing import Any
+
 import pytest
 
 from commands import denials as module
 from commands.admission import Denied
 from commands.denials import Denials
-from commands.ports import Refused
+from commands.fact_writer import FactWriter
+from commands.ports import FactLog, Refused
 from domain.facts import RequestDenied
-from domain.price_list import price_at
+from domain.ids import partition_of
+from domain.pricing import Price
+from domain.scope import Caller
+from domain.service_key import Limits
 from tests.factgen import MemoryLog
+from tests.facts import NOON, facts_of
 from tests.fakes import FlightLog, InstantLog
-from tests.unit.pieces import MORNING, PRICES, Watch, caller, facts, writer
 from tests.waiting import until
 
 EXHAUSTED = Denied("insufficient_quota", "exhausted", refused=Refused("insufficient_quota", budget="cap"))
 BUSY = Denied("budget_busy", "busy", refused=Refused("budget_busy", budget="cap"))
+PRICE = Price(version="m@1", input=1, output=1, cached_input=1, cache_write=1, reasoning=1)
+CALLER = Caller("acme", "web", None, "key_1", partition_of("acme"), None, Limits(), (), 402, None, None)
+
+
+class House:
+    def __init__(self, log: FactLog) -> None:
+        self.writer = FactWriter(log, lambda: NOON, lambda prefix: f"{prefix}_x")
+        self.denials = Denials(self.writer, lambda: NOON)
+
+    def add(self, request: str, denied: Denied, model: str = "m") -> None:
+        self.denials.add(request, CALLER, "chat.completions", model, 402, denied)
+
+
+def written(topic: MemoryLog) -> list[Any]:
+    return facts_of(topic, CALLER.partition)
 
 
 async def test_equal_refusals_fold_when_the_line_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """One waits, the others are counted per kind, with the first and the last id; none is lost."""
     monkeypatch.setattr(module, "MAX_WAITING", 1)
-    log, clock = InstantLog(MemoryLog()), Watch()
-    facts_writer = writer(log, clock)
-    denials = Denials(facts_writer, clock)
+    log = InstantLog(MemoryLog())
+    house = House(log)
     for number, denied in enumerate([EXHAUSTED, EXHAUSTED, BUSY, EXHAUSTED, EXHAUSTED], 1):
-        denials.add(f"req_{number}", caller(), "chat.completions", "m", 402, denied)
-    await facts_writer.drain()
-    assert [(fact.code, fact.request, fact.count, fact.last) for fact in facts(log.topic)] == [
+        house.add(f"req_{number}", denied)
+    await house.writer.drain()
+    assert [(fact.code, fact.request, fact.count, fact.last) for fact in written(log.topic)] == [
         ("insufficient_quota", "req_1", 1, None),
         ("insufficient_quota", "req_2", 3, "req_5"),
         ("budget_busy", "req_3", 1, None),
     ]
 
 
+async def test_endlessly_many_names_fold_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many different ones, refusals of one key are counted whatever the model: memory stays bounded."""
+    monkeypatch.setattr(module, "MAX_WAITING", 1)
+    monkeypatch.setattr(module, "MAX_FOLDED", 2)
+    log = InstantLog(MemoryLog())
+    house = House(log)
+    for number in range(1, 8):
+        house.add(f"req_{number}", EXHAUSTED, f"model-{number}")
+    await house.writer.drain()
+    assert [(fact.request, fact.count, fact.last) for fact in written(log.topic)] == [
+        ("req_1", 1, None),
+        ("req_2", 1, None),
+        ("req_3", 1, None),
+        ("req_4", 4, "req_7"),
+    ]
+
+
 async def test_a_refusal_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer was given at once; the fact comes when the log is back, and later ones do too."""
     monkeypatch.setattr("commands.fact_writer._RETRY_SECONDS", 0.0)
-    log, clock = FlightLog(MemoryLog()), Watch()
-    facts_writer = writer(log, clock)
-    denials = Denials(facts_writer, clock)
-    denials.add("req_1", caller(), "chat.completions", "m", 402, EXHAUSTED)
+    log = FlightLog(MemoryLog())
+    house = House(log)
+    house.add("req_1", EXHAUSTED)
     await until(lambda: bool(log.flight), "a try")
     log.fail()
     for number in (1, 2):
         await until(lambda: bool(log.flight), "the fact in flight")
         log.arrive()
-        await facts_writer.drain()
+        await house.writer.drain()
         if number == 1:
-            denials.add("req_2", caller(), "chat.completions", "m", 402, EXHAUSTED)
-    assert [fact.request for fact in facts(log.topic)] == ["req_1", "req_2"]
+            house.add("req_2", EXHAUSTED)
+    assert [fact.request for fact in written(log.topic)] == ["req_1", "req_2"]
 
 
 async def test_a_refusal_says_who_was_refused_what_and_why() -> None:
     """Key, model, status, budget, and what it could have cost at which price."""
-    log, clock = InstantLog(MemoryLog()), Watch()
-    facts_writer = writer(log, clock)
+    log = InstantLog(MemoryLog())
+    house = House(log)
     denied = Denied(
         "insufficient_quota",
         "exhausted",
         refused=Refused("insufficient_quota", budget="cap"),
-        price=price_at(PRICES, MORNING),
+        price=PRICE,
         worst=120,
     )
-    Denials(facts_writer, clock).add("req_1", caller(), "chat.completions", "m", 402, denied)
-    await facts_writer.drain()
-    assert facts(log.topic) == [
+    house.add("req_1", denied)
+    await house.writer.drain()
+    assert written(log.topic) == [
         RequestDenied(
             request="req_1",
             org="acme",
@@ -72,7 +108,7 @@ async def test_a_refusal_says_who_was_refused_what_and_why() -> None:
             key="key_1",
             model="m",
             endpoint="chat.completions",
-            accounted_at=MORNING,
+            accounted_at=NOON,
             status=402,
             code="insufficient_quota",
             reason="exhausted",

@@ -1,110 +1,94 @@
-"""The keeper: ends what nobody else will end, once, and not too early."""
+"""The keeper ends what nobody else will end: at its deadline, after its wait, when ordered, and once."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from commands.admission import DELTA
+from commands.fact_writer import FactWriter
 from commands.keeper import Keeper
 from commands.ports import OpenHold
-from domain.facts import Fact, RequestUnconfirmed, RequestVoided, RequestWrittenOff, identity_of
-from domain.write_off import WriteOff
-from tests.factgen import MemoryLog, envelope
+from domain import write_off
+from tests.factgen import MemoryLog
+from tests.facts import NOON, ORG, TIMEOUT, admitted, completed, facts_of, log_of, names_of, opened, unconfirmed
 from tests.fakes import InstantLog, LogBalances
-from tests.unit.pieces import MORNING, ORG, PARTITION, ToldGate, Watch, admission, facts, writer
-
-MOMENT = timedelta(milliseconds=1)
 
 
-class Orders:
-    def __init__(self) -> None:
-        self.given: dict[tuple[str, str, str], WriteOff] = {}
-
-    def state(self, kind: str, org: str, name: str) -> WriteOff | None:
-        return self.given.get((kind, org, name))
-
-
-@dataclass
 class House:
-    """The view sees what `happened`, and nothing that the keeper wrote."""
+    """A keeper over a log. `unlogged` are the holds its gate knows of, with the moment of their admission."""
 
-    topic: MemoryLog
-    gate: ToldGate
-    orders: Orders
-    clock: Watch
-    keeper: Keeper
-    known: int = 0
+    def __init__(self, topic: MemoryLog) -> None:
+        self.topic, self.now = topic, NOON
+        self.unlogged: dict[str, datetime] = {}
+        self.ordered: dict[str, write_off.WriteOff] = {}
+        writer = FactWriter(InstantLog(topic), self.clock, lambda prefix: f"{prefix}_x")
+        self.seen: int | None = None
+        balances = LogBalances(topic, lambda p: len(topic.records[p]) if self.seen is None else self.seen)
+        self.keeper = Keeper(self, writer, lambda: balances, self, self.clock)  # type: ignore[arg-type]  # a gate that lists
 
-    def happened(self, *past: Fact) -> None:
-        for number, fact in enumerate(past):
-            self.topic.append(PARTITION, envelope(fact, MORNING, number))
-        self.known = len(self.topic.records[PARTITION])
+    def clock(self) -> datetime:
+        return self.now
 
-    async def tick(self) -> list[Fact]:
-        """One round; what it wrote."""
-        before = len(self.topic.records[PARTITION])
+    async def expired(self, before: datetime) -> list[OpenHold]:
+        return [OpenHold(0, ORG, attempt) for attempt, at in self.unlogged.items() if at < before]
+
+    def state(self, kind: str, org: str, name: str) -> Any:
+        assert (kind, org) == (write_off.KIND, ORG)
+        return self.ordered.get(name)
+
+    async def tick(self, seconds: float = 0.0) -> list[str]:
+        """The facts that a round after so many seconds appends."""
+        self.now += timedelta(seconds=seconds)
+        before = len(self.topic.records[0])
         await self.keeper.tick()
-        return facts(self.topic)[before:]
+        return names_of(self.topic)[before:]
 
 
-@pytest.fixture
-async def house() -> House:
-    topic, gate, orders, clock = MemoryLog(), ToldGate(), Orders(), Watch()
-    keeper = Keeper(
-        gate,
-        writer(InstantLog(topic), clock),
-        lambda: LogBalances(topic, lambda p: made.known if p == PARTITION else 0),
-        orders,
-        clock,
-    )
-    made = House(topic, gate, orders, clock, keeper)
-    return made
+async def test_an_open_attempt_past_its_deadline_becomes_unconfirmed() -> None:
+    """Not before, and not one that has ended."""
+    house = House(log_of(opened(0), admitted("a"), admitted("b"), completed(admitted("b"))))
+    assert await house.tick(TIMEOUT.total_seconds()) == []
+    assert await house.tick(0.001) == ["Unconfirmed a"]
+    fact = facts_of(house.topic)[-1]
+    assert (fact.reason, fact.backend, fact.accounted_at) == ("deadline", "fake", NOON)
+    assert await house.tick(3600) == []
 
 
-async def test_an_open_attempt_past_its_deadline_becomes_unconfirmed(house: House) -> None:
-    """Not at its deadline, only past it; its fact repeats who it was."""
-    admitted = admission("req_1")
-    house.happened(admitted)
-    house.clock.now = admitted.deadline
-    assert await house.tick() == []
-    house.clock.now += MOMENT
-    assert await house.tick() == [RequestUnconfirmed(**identity_of(admitted), reason="deadline", backend="fake")]
+async def test_a_view_that_is_behind_gets_no_second_fact_at_once() -> None:
+    """A minute later it does: a second one does no harm, and the first may have been lost with its process."""
+    house = House(log_of(opened(0), admitted("a")))
+    house.seen = 2
+    assert await house.tick(700) == ["Unconfirmed a"]
+    assert await house.tick(59) == []
+    assert await house.tick(1) == ["Unconfirmed a"]
 
 
-async def test_the_same_is_not_said_again_within_the_minute(house: House) -> None:
-    """The views may not know of it yet; if they still do not after a minute, it is said again."""
-    house.happened(admission("req_1"))
-    house.clock.advance(3600)
-    assert len(await house.tick()) == 1
-    house.clock.advance(59.9)
-    assert await house.tick() == []
-    house.clock.advance(0.1)
-    assert len(await house.tick()) == 1
+async def test_an_unlogged_hold_is_voided_after_twice_delta() -> None:
+    """Before that its admission may yet arrive, and be dispatched."""
+    house = House(log_of(opened(0)))
+    house.unlogged["a"] = NOON
+    assert await house.tick(2 * DELTA) == []
+    assert await house.tick(0.001) == ["Voided a"]
+    assert facts_of(house.topic)[-1].org == ORG
+    assert await house.tick(1) == []
 
 
-async def test_a_hold_without_an_admission_is_voided_after_two_deltas_only(house: House) -> None:
-    """Before that its admission may still arrive; after, it is voided once."""
-    house.gate.unlogged.append((MORNING, OpenHold(PARTITION, ORG, "req_1")))
-    house.clock.now = MORNING + timedelta(seconds=2 * DELTA)
-    assert await house.tick() == []
-    house.clock.now += MOMENT
-    assert await house.tick() == [RequestVoided(attempt="req_1", org=ORG)]
-    assert await house.tick() == []
+async def test_an_ordered_write_off_becomes_the_fact() -> None:
+    """Of an unconfirmed attempt, with its reason; an order for anything else waits."""
+    house = House(log_of(opened(0), admitted("a"), admitted("b"), unconfirmed(admitted("a"))))
+    for attempt in ("a", "b", "nobody"):
+        house.ordered[attempt] = write_off.WriteOff(request=attempt, attempt=attempt, reason="agreed")
+    assert await house.tick() == ["WrittenOff a"]
+    assert facts_of(house.topic)[-1].reason == "agreed"
+    assert await house.tick(120) == []
+    assert await house.tick(600) == ["Unconfirmed b", "WrittenOff b"]
 
 
-async def test_an_ordered_write_off_ends_an_unconfirmed_attempt(house: House) -> None:
-    """Only the attempt that was ordered, with the reason that was given, once."""
-    one, two = admission("req_1"), admission("req_2")
-    house.happened(one, two, *(RequestUnconfirmed(**identity_of(fact), reason="deadline") for fact in (one, two)))
-    assert await house.tick() == []
-    house.orders.given["write-off", ORG, "req_2"] = WriteOff(request="req_2", attempt="req_2", reason="asked them")
-    assert await house.tick() == [RequestWrittenOff(**identity_of(two), reason="asked them")]
-    assert await house.tick() == []
-
-
-async def test_an_order_for_what_is_not_unconfirmed_does_nothing(house: House) -> None:
-    """An open attempt may yet complete."""
-    house.happened(admission("req_1"))
-    house.orders.given["write-off", ORG, "req_1"] = WriteOff(request="req_1", attempt="req_1", reason="asked them")
-    assert await house.tick() == []
+@pytest.mark.parametrize("attempts", [0, 3])
+async def test_one_round_sees_to_everything(attempts: int) -> None:
+    """However much there is."""
+    house = House(log_of(opened(0), *(admitted(f"a{number}") for number in range(attempts))))
+    house.unlogged = {f"h{number}": NOON for number in range(attempts)}
+    expected = [f"Unconfirmed a{n}" for n in range(attempts)] + [f"Voided h{n}" for n in range(attempts)]
+    assert await house.tick(700) == expected

@@ -1,114 +1,159 @@
-"""Reconciliation: what a backend served ends what is unconfirmed, at the price of the admission."""
+"""Reconciliation: a backend's own record ends what is unconfirmed, at the price frozen in its admission."""
 
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from commands.reconcile import Reconciled, Reconciliation, Served, read_served
-from domain.errors import Invalid, NotFound
-from domain.facts import Fact, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage, identity_of
-from domain.price_list import PriceEntry, PriceList
-from tests.factgen import MemoryLog, envelope
+from commands import reconcile
+from commands.fact_writer import FactWriter
+from commands.reconcile import Reconciliation, Served, read_served
+from domain import price_list
+from domain.errors import Invalid, NotFound, ViewBehind
+from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage
+from domain.price_list import PriceEntry, PriceList, Rates
+from tests.factgen import MemoryLog
+from tests.facts import admitted, completed, facts_of, log_of, opened, unconfirmed
 from tests.fakes import InstantLog, LogBalances
-from tests.unit.pieces import MORNING, PARTITION, PRICES, Watch, admission, facts, rates, writer
 
-DEARER = PriceEntry(number=2, effective_from=MORNING + timedelta(hours=1), rates=rates(7))
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Prices:
-    def __init__(self, prices: PriceList | None) -> None:
-        self.prices = prices
+def rates(dollar_millionths: int) -> Rates:
+    """All token classes at so many nano-dollars a token."""
+    per_million = dollar_millionths * 10**6
+    return Rates(
+        input=per_million, output=per_million, cached_input=per_million // 2, cache_write=0, reasoning=per_million * 2
+    )
+
+
+HISTORY = tuple(PriceEntry(number=n, effective_from=LONG_AGO, rates=rates(n)) for n in (1, 2, 3))
+PRICES: PriceList | None = PriceList(model="m", history=HISTORY)
+
+
+class House:
+    """Reconciliation over a log whose view has taken in all but `behind` facts."""
+
+    def __init__(self, topic: MemoryLog, prices: PriceList | None = PRICES, behind: int = 0) -> None:
+        self.topic, self._prices = topic, prices
+        writer = FactWriter(InstantLog(topic), lambda: LONG_AGO, lambda prefix: f"{prefix}_x")
+        balances = LogBalances(topic, lambda partition: len(topic.records[partition]) - behind)
+        self.reconciliation = Reconciliation(balances, writer, self, topic.ends)
+        self._before = len(topic.records[0])
 
     def state(self, kind: str, org: str, name: str) -> Any:
-        return self.prices if (kind, org, name) == ("price", "_", "m") else None
+        return self._prices if (kind, org, name) == (price_list.KIND, "_", "m") else None
+
+    async def run(self, *record: Served, backend: str | None = None) -> tuple[int, int, int]:
+        done = await self.reconciliation.run(record, backend)
+        return done.completed, done.not_served, done.left
+
+    def appended(self) -> list[Any]:
+        return facts_of(self.topic)[self._before :]
 
 
-async def reconciled(
-    record: list[Served], *past: Fact, backend: str | None = None, prices: PriceList | None = PRICES
-) -> tuple[Reconciled, list[Any]]:
-    """What reconciling after `past` answers, and what it wrote."""
-    topic = MemoryLog()
-    for number, fact in enumerate(past):
-        topic.append(PARTITION, envelope(fact, MORNING, number))
-    work = Reconciliation(LogBalances(topic), writer(InstantLog(topic), Watch()), Prices(prices))
-    answer = await work.run(record, backend)
-    return answer, facts(topic)[len(past) :]
+def lost(attempt: str, **fields: Any) -> list[Any]:
+    admission: RequestAdmitted = admitted(attempt, **fields)
+    return [admission, unconfirmed(admission)]
 
 
-def unconfirmed(request: str, **fields: Any) -> list[Fact]:
-    admitted = admission(request, **fields)
-    return [admitted, RequestUnconfirmed(**identity_of(admitted), reason="deadline", backend=admitted.backend)]
+async def test_what_the_record_has_is_completed_at_the_frozen_price() -> None:
+    """Not at today's: the number of the price is in the admission. Classes are disjoint."""
+    house = House(log_of(opened(0), *lost("a", price="m@2")))
+    assert await house.run(Served("a", 10, 20, cached_tokens=4, reasoning_tokens=5)) == (1, 0, 0)
+    (fact,) = house.appended()
+    assert isinstance(fact, RequestCompleted)
+    assert fact.usage == Usage(input=6, cached_input=4, output=15, reasoning=5)
+    assert (fact.cost, fact.overrun, fact.source, fact.hold) == (
+        6 * 2 + 4 * 1 + 15 * 2 + 5 * 4,
+        False,
+        "reconcile",
+        100,
+    )
 
 
-async def test_what_was_served_is_completed_and_what_was_not_has_failed() -> None:
-    """The classes of tokens are made disjoint, and both facts name the backend."""
-    answer, written = await reconciled([Served("req_1", 50, 20, 10, 5)], *unconfirmed("req_1"), *unconfirmed("req_2"))
-    assert answer == Reconciled(completed=1, not_served=1)
-    done, failed = written
-    assert isinstance(done, RequestCompleted)
-    assert done.usage == Usage(input=40, cached_input=10, output=15, reasoning=5)
-    assert (done.cost, done.overrun, done.source, done.backend) == (70, False, "reconcile", "fake")
-    assert isinstance(failed, RequestFailed)
-    assert (failed.attempt, failed.reason, failed.backend) == ("req_2", "not_served", "fake")
+async def test_what_the_record_lacks_was_not_served() -> None:
+    """A complete record is proof of that."""
+    house = House(log_of(opened(0), *lost("a"), *lost("b")))
+    assert await house.run(Served("b", 1, 1), Served("elsewhere", 1, 1)) == (1, 1, 0)
+    first, second = house.appended()
+    assert isinstance(first, RequestFailed)
+    assert (first.attempt, first.reason, first.backend, second.attempt) == ("a", "not_served", "fake", "b")
 
 
-async def test_the_price_is_the_one_of_the_admission() -> None:
-    """A price that came into force meanwhile does not count."""
-    prices = PriceList(model="m", history=(*PRICES.history, DEARER))
-    for version, cost in (("m@1", 10), ("m@2", 70), (None, 0)):
-        _, (done,) = await reconciled([Served("req_1", 5, 5)], *unconfirmed("req_1", price=version), prices=prices)
-        assert (done.cost, done.price) == (cost, version)
-
-
-async def test_a_cost_above_the_hold_is_an_overrun() -> None:
-    """It is charged in full."""
-    _, (done,) = await reconciled([Served("req_1", 100, 1)], *unconfirmed("req_1", hold=100))
-    assert (done.cost, done.overrun) == (101, True)
-
-
-async def test_only_the_backend_whose_record_it_is_is_touched() -> None:
-    """What another one may have served is not failed for being absent."""
-    past = [*unconfirmed("req_1", backend="fake"), *unconfirmed("req_2", backend="other")]
-    answer, written = await reconciled([], *past, backend="fake")
-    assert answer == Reconciled(completed=0, not_served=1)
-    assert [fact.attempt for fact in written] == ["req_1"]
+async def test_another_backends_attempts_are_left_alone() -> None:
+    """Its record is not this one; with no backend named, only those whose attempts the record has are concerned."""
+    facts = [opened(0), *lost("a"), *lost("b", backend="other")]
+    named = House(log_of(*facts))
+    assert await named.run(backend="other") == (0, 1, 1)
+    assert [fact.attempt for fact in named.appended()] == ["b"]
+    unnamed = House(log_of(*facts))
+    assert await unnamed.run(Served("a", 1, 1)) == (1, 0, 1)
+    assert [fact.attempt for fact in unnamed.appended()] == ["a"]
 
 
 async def test_what_is_not_unconfirmed_is_not_touched() -> None:
-    """An attempt under way ends by its own gateway, though the backend served it already."""
-    answer, written = await reconciled([Served("req_1", 5, 5)], admission("req_1"))
-    assert (answer, written) == (Reconciled(0, 0), [])
+    """Open and completed attempts, in the record or not."""
+    house = House(log_of(opened(0), admitted("open"), admitted("done"), completed(admitted("done"))))
+    assert await house.run(Served("open", 1, 1), Served("done", 9, 9), backend="fake") == (0, 0, 0)
+    assert house.appended() == []
 
 
-async def test_a_price_that_the_view_lacks_is_not_guessed() -> None:
-    """`NotFound`, rather than a completion that costs nothing."""
-    with pytest.raises(NotFound, match="m@1"):
-        await reconciled([Served("req_1", 5, 5)], *unconfirmed("req_1"), prices=None)
+async def test_a_cost_above_its_hold_is_booked_and_flagged() -> None:
+    """The bound was wrong, whoever found out."""
+    house = House(log_of(opened(0), *lost("a")))
+    await house.run(Served("a", 0, 101))
+    (fact,) = house.appended()
+    assert (fact.cost, fact.overrun) == (101, True)
 
 
-def test_a_record_states_its_tokens_beside_the_id_or_inside_usage() -> None:
-    """Lines without a request id are not ours."""
-    lines = [
-        {"request_id": "req_1", "prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 1},
-        {"prompt_tokens": "whatever"},
-        {"request_id": "req_2", "usage": {"prompt_tokens": 4, "completion_tokens": 2, "reasoning_tokens": 1}},
+async def test_without_a_price_it_cost_nothing() -> None:
+    """As when it was admitted; a price that this view does not have is an error, not zero."""
+    free = House(log_of(opened(0), *lost("a", price=None)), prices=None)
+    await free.run(Served("a", 5, 5))
+    assert free.appended()[0].cost == 0
+    unknown = House(log_of(opened(0), *lost("a")), prices=None)
+    with pytest.raises(NotFound):
+        await unknown.run(Served("a", 5, 5))
+    assert unknown.appended() == []
+
+
+async def test_a_view_that_is_behind_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unconfirmed must be known up to now."""
+    monkeypatch.setattr(reconcile, "_POLL_SECONDS", 0.0)
+    house = House(log_of(opened(0), *lost("a")), behind=1)
+    with pytest.raises(ViewBehind):
+        await house.run(Served("a", 5, 5))
+    assert house.appended() == []
+
+
+# -- records as backends write them
+
+
+def test_figures_are_found_beside_the_id_or_inside_usage() -> None:
+    """Lines without a request id are not ours; absent classes are zero."""
+    lines: list[dict[str, Any]] = [
+        {"request_id": "a", "prompt_tokens": 3, "completion_tokens": 4, "model": "m"},
+        {"request_id": "b", "usage": {"prompt_tokens": 5, "completion_tokens": 6, "reasoning_tokens": 2}},
+        {"prompt_tokens": 1},
+        {"request_id": None},
     ]
-    assert read_served(lines) == [Served("req_1", 3, 2, 1), Served("req_2", 4, 2, 0, 1)]
+    assert read_served(lines) == [Served("a", 3, 4), Served("b", 5, 6, 0, 2)]
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        {"request_id": 7, "prompt_tokens": 1},
-        {"request_id": "req_1", "prompt_tokens": -1},
-        {"request_id": "req_1", "prompt_tokens": 1.5},
-        {"request_id": "req_1", "prompt_tokens": True},
-        {"request_id": "req_1", "usage": {"prompt_tokens": None}},
+        {"request_id": 7},
+        {"request_id": "a", "prompt_tokens": -1},
+        {"request_id": "a", "completion_tokens": "3"},
+        {"request_id": "a", "completion_tokens": 1.5},
+        {"request_id": "a", "completion_tokens": True},
+        {"request_id": "a", "usage": {"prompt_tokens": None}},
     ],
 )
-def test_a_line_that_is_no_record_is_named(line: dict[str, Any]) -> None:
-    """`Invalid` says which of the lines it is."""
+def test_a_bad_line_is_named(line: dict[str, Any]) -> None:
+    """By its number, beginning with 1."""
     with pytest.raises(Invalid) as refused:
-        read_served([{}, line])
+        read_served([{"request_id": "good", "prompt_tokens": 1, "completion_tokens": 1}, line])
     assert [error.field for error in refused.value.errors] == ["records[2]"]

@@ -232,8 +232,9 @@ async def test_full_memory_refuses_admissions_and_lets_holds_end(server: RedisSe
     await gate.admit(asked(run, "req_1"))
     server.ask("CONFIG", "SET", "maxmemory", "1")
     assert closed(await gate.admit(asked(run, "req_2")))
-    facts = [Settled("RequestAdmitted", "req_1"), Settled("RequestCompleted", "req_1", 4)]
-    assert await gate.settle(0, run, 0, 0, facts)
+    ends = [Settled("RequestAdmitted", "req_1"), Settled("RequestCompleted", "req_1", 4)]
+    for offset, fact in enumerate([Settled("RequestDenied"), *ends]):
+        assert await gate.settle(0, run, 0, offset, [fact])
     server.ask("CONFIG", "SET", "maxmemory", "0")
     assert await seen(gate, run) == (4, 0)
 
@@ -347,8 +348,8 @@ async def test_a_cluster_has_partitions_on_different_nodes(gates: Gates) -> None
     flags = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
     with ExitStack() as ends:
         nodes = [ends.enter_context(redis_server(*flags)) for _ in range(2)]
-        nodes[0].ask("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
-        nodes[1].ask("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        nodes[0].ask("CLUSTER", "ADDSLOTS", *range(8192))
+        nodes[1].ask("CLUSTER", "ADDSLOTS", *range(8192, 16384))
         nodes[0].ask("CLUSTER", "MEET", HOST, nodes[1].port)
         for node in nodes:
             await until(partial(whole, node), "the nodes know each other")

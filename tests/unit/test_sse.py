@@ -1,0 +1,158 @@
+"""Relaying a stream: whoever cut it into pieces, the caller gets the same bytes and the books the same usage."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.router.sse import EventRelay
+from domain.facts import Usage
+
+CEILING = 1000
+DONE = b"data: [DONE]\n\n"
+REPORT: dict[str, Any] = {"prompt_tokens": 7, "completion_tokens": 50, "total_tokens": 57}
+SERVED = Usage(input=7, output=50)
+DELTA: list[Any] = [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]
+
+
+def event(choices: list[Any], end: bytes = b"\n", **more: Any) -> bytes:
+    body = json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": choices, **more})
+    return b"data: " + body.encode() + end * 2
+
+
+CONTENT = event(DELTA)
+NULL = event(DELTA, usage=None)
+USAGE = event([], usage=REPORT)
+BOTH = event(DELTA, usage=REPORT)
+COMMENT = b": keep-alive\n\n"
+NAMED = b"event: message\nid: 4\n" + CONTENT
+
+
+def relayed(pieces: list[bytes], *, asked: bool) -> tuple[bytes, bytes, EventRelay]:
+    """What passed while the stream came, what is owed at its end, and the relay."""
+    relay = EventRelay(asked, CEILING)
+    passed = b"".join(relay.feed(piece) for piece in pieces)
+    relay.end()
+    return passed, relay.rest(), relay
+
+
+# -- what a caller gets
+
+
+@pytest.mark.parametrize(
+    ("stream", "shown", "hidden"),
+    [
+        (CONTENT + USAGE + DONE, CONTENT + USAGE + DONE, CONTENT + DONE),
+        (CONTENT + USAGE, CONTENT + USAGE, CONTENT),
+        (CONTENT + DONE, CONTENT + DONE, CONTENT + DONE),
+        (NULL + USAGE + DONE, NULL + USAGE + DONE, CONTENT + DONE),
+        (COMMENT + NAMED + USAGE + DONE, COMMENT + NAMED + USAGE + DONE, COMMENT + NAMED + DONE),
+        (b"", b"", b""),
+    ],
+)
+def test_usage_reaches_only_who_asked_for_it(stream: bytes, shown: bytes, hidden: bytes) -> None:
+    """A chunk of nothing but usage is left out, a null usage is taken out of its chunk; all else is byte for byte."""
+    for asked, expected in ((True, shown), (False, hidden)):
+        passed, rest, relay = relayed([stream], asked=asked)
+        assert passed + rest == expected
+        assert relay.usage == (SERVED if USAGE in stream else None)
+
+
+def test_usage_beside_content_is_taken_out_of_the_chunk() -> None:
+    """The content stays; who asked gets the bytes as they came."""
+    passed, rest, relay = relayed([BOTH + DONE], asked=False)
+    assert json.loads(passed[6:]) == json.loads(CONTENT[6:])
+    assert (rest, relay.usage, relay.pieces) == (DONE, SERVED, 1)
+    assert relayed([BOTH + DONE], asked=True)[0] == BOTH
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_end_is_withheld_until_the_books_are_written(asked: bool) -> None:
+    """Neither ``[DONE]`` nor what comes behind it nor the usage before it passes while the stream comes."""
+    passed, rest, relay = relayed([CONTENT, USAGE, DONE, COMMENT], asked=asked)
+    assert passed == CONTENT
+    assert rest == (USAGE if asked else b"") + DONE + COMMENT
+    assert relay.done
+
+
+def test_content_that_speaks_of_usage_is_content() -> None:
+    """Words of a model are not a report, and not the end."""
+    said = event([{"delta": {"content": '"usage": {"prompt_tokens": 1}, [DONE] data: , "usage": null'}}])
+    passed, rest, relay = relayed([said + DONE], asked=False)
+    assert (passed, rest, relay.usage, relay.pieces) == (said, DONE, None, 1)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_lines_may_end_with_carriage_returns(asked: bool) -> None:
+    """Between and within events, the end included."""
+    content, usage, done = event(DELTA, b"\r\n"), event([], b"\r\n", usage=REPORT), b"data: [DONE]\r\n\r\n"
+    passed, rest, relay = relayed([content + usage + done], asked=asked)
+    assert (passed, rest, relay.usage, relay.done) == (content, (usage if asked else b"") + done, SERVED, True)
+
+
+@pytest.mark.parametrize(
+    "report", [{"prompt_tokens": -1}, {"prompt_tokens": CEILING + 1}, {"completion_tokens": 3}, "none", 7]
+)
+def test_a_report_that_cannot_be_true_is_none(report: Any) -> None:
+    """The stream goes on; what was seen is counted instead."""
+    passed, rest, relay = relayed([CONTENT + event([], usage=report) + DONE], asked=True)
+    assert relay.usage is None
+    assert passed.startswith(CONTENT)
+    assert rest.endswith(DONE)
+
+
+def test_pieces_are_events_that_carried_something() -> None:
+    """What is charged where nobody reported usage: comments and the end are nothing, in whatever company they come."""
+    for stream in (COMMENT + CONTENT + COMMENT + CONTENT + DONE, COMMENT + NULL + COMMENT + NULL + DONE):
+        assert relayed([stream], asked=False)[2].pieces == 2
+
+
+def test_the_words_of_an_answer_are_no_events() -> None:
+    """A text that speaks of ``data:`` is one piece, alone or beside others."""
+    text = b'data: {"choices":[{"delta":{"content":"data: data:"}}]}\n\n'
+    assert relayed([text + text], asked=False)[2].pieces == 2
+    assert relayed([text + text + DONE], asked=False)[2].pieces == 2
+
+
+# -- however it is cut
+
+events = st.sampled_from([CONTENT, NULL, BOTH, NAMED, USAGE, COMMENT, event(DELTA, b"\r\n"), event([], usage=None)])
+streams = st.builds(
+    lambda body, end: b"".join(body) + end,
+    st.lists(events, max_size=6),
+    st.sampled_from([DONE, b"", DONE[:-2], CONTENT[:9]]),
+)
+
+
+@st.composite
+def cut_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    whole = draw(streams)
+    cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    edges = [0, *cuts, len(whole)]
+    return whole, [whole[start:end] for start, end in pairwise(edges)]
+
+
+@settings(max_examples=50)
+@given(cut_streams(), st.booleans())
+def test_any_cut_gives_the_same_bytes_and_the_same_usage(cut: tuple[bytes, list[bytes]], asked: bool) -> None:
+    """At any byte, in any number of pieces, empty ones too."""
+    stream, pieces = cut
+    passed, rest, relay = relayed(pieces, asked=asked)
+    whole_passed, whole_rest, whole = relayed([stream], asked=asked)
+    assert passed + rest == whole_passed + whole_rest
+    assert (relay.usage, relay.pieces, relay.done) == (whole.usage, whole.pieces, whole.done)
+    if asked:
+        assert passed + rest == stream
+    assert b"[DONE]" not in passed
+
+
+@given(st.lists(events, max_size=6))
+def test_byte_by_byte_is_like_event_by_event(body: list[bytes]) -> None:
+    """The smallest pieces there are."""
+    single = [bytes([byte]) for byte in b"".join(body) + DONE]
+    passed, rest, relay = relayed(single, asked=False)
+    expected_passed, expected_rest, expected = relayed([*body, DONE], asked=False)
+    assert (passed, rest, relay.usage) == (expected_passed, expected_rest, expected.usage)
