@@ -18,7 +18,7 @@ from domain import gate_epoch
 from domain.envelope import Envelope, decode
 from domain.facts import GateOpened, RequestAdmitted, RequestUnconfirmed, identity_of
 from domain.fold import Books, State
-from domain.gate_epoch import GateFenced
+from domain.gate_epoch import FenceGate, GateFenced
 from domain.ids import PLATFORM
 from domain.registry import decode_event
 
@@ -65,8 +65,11 @@ class Opening:
             for partition in partitions:
                 stream = f"{PLATFORM}/{gate_epoch.KIND}/{partition}"
                 past = self.journal.load(stream)
-                last = decode_event(decode(past[-1])).epoch if past else -1
-                epochs[partition], expected[stream] = last + 1, len(past)
+                state = None
+                for body in past:
+                    state = gate_epoch.evolve(state, decode_event(decode(body)))
+                (fenced,) = gate_epoch.decide(FenceGate(partition=partition), state)
+                epochs[partition], expected[stream] = fenced.epoch, len(past)
                 events.append(
                     Envelope(
                         id=self.new_id("evt"),
@@ -76,7 +79,7 @@ class Opening:
                         version=len(past) + 1,
                         occurred_at=self.clock(),
                         actor="system",
-                        data=GateFenced(partition=partition, epoch=last + 1),
+                        data=fenced,
                     )
                 )
             return epochs, self.journal.append(events, expected, None)

@@ -13,6 +13,7 @@ from domain.facts import Usage
 
 _BOUNDARY = re.compile(rb"\r?\n\r?\n")
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class EventRelay:
@@ -86,6 +87,9 @@ class EventRelay:
         self.pieces += 1
         if usage is None or self._asked:
             return event
-        chunk = msgspec.json.decode(data)
+        try:
+            chunk = _members(data)
+        except UnicodeDecodeError:  # a name that is no text: better shown with its usage than not at all
+            return event
         del chunk["usage"]
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"

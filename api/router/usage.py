@@ -32,6 +32,9 @@ class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] = []
 
 
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises, also for nesting without end: a backend's answer never is an error of ours."""
+
 _answer = msgspec.json.Decoder(_Answer).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
@@ -40,7 +43,7 @@ def usage_of_answer(body: bytes, ceiling: int) -> Usage | None:
     """The usage a plain answer reports; None if it reports none that can be true (`ceiling`: tokens, either side)."""
     try:
         report = _answer(body).usage
-    except msgspec.DecodeError:
+    except _NO_JSON:
         return None
     return usage_of(report, ceiling)
 
@@ -49,7 +52,7 @@ def usage_of_chunk(data: bytes, ceiling: int) -> tuple[Usage | None, bool]:
     """The usage a stream's chunk reports, and whether the chunk holds nothing else."""
     try:
         chunk = _chunk(data)
-    except msgspec.DecodeError:
+    except _NO_JSON:
         return None, False
     return usage_of(chunk.usage, ceiling), chunk.usage is not None and not chunk.choices
 

@@ -45,7 +45,7 @@ class Server:
 
     def lag(self) -> int:
         """Records that the slowest view has yet to take in."""
-        return max(row["lag"] for row in self.call("GET", "/admin/v1/projections")["data"])
+        return max(int(row["lag"]) for row in self.call("GET", "/admin/v1/projections")["data"])
 
     def seconds_to_zero(self) -> float:
         """Waits until no view lags."""

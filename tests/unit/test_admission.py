@@ -315,3 +315,20 @@ def test_an_admission_acknowledged_too_late_is_never_dispatched(embedded: bool) 
 
 
 PRICES_1 = MODEL.price(datetime(2026, 11, 23, tzinfo=UTC))
+
+
+async def test_nothing_is_admitted_while_the_clock_has_leapt(house: House) -> None:
+    """Nobody knows then which period it is: `not_ready`, and the gate is not asked."""
+    leapt = Admission(house.gate, house.writer, house.view, house.crank.now, "run_1", lambda: 7200.0)  # type: ignore[arg-type]  # only its admit is used
+    with pytest.raises(NotReady, match="leapt by 7200 s"):
+        await leapt.admit("req_1", caller(budget()), call(), MODEL)
+    assert not house.gate.asked
+
+
+async def test_a_cost_that_cannot_be_counted_is_refused(house: House) -> None:
+    """Stored amounts are 64-bit integers; with or without a budget."""
+    dear = replace(MODEL, max_output_tokens=1 << 60)
+    with pytest.raises(Denied) as refused:
+        await house.admit(call(), model=dear)
+    assert refused.value.code == "unbounded_cost"
+    assert not house.gate.asked

@@ -86,10 +86,10 @@ async def test_the_steps_come_in_the_order_of_the_protocol() -> None:
     """Fenced and relayed, then begun, then the barrier in the log, then finished just behind it."""
     house = House(log_of(opened(0), *LIFE))
     await house.open(abandoned=False)
-    assert house.steps == ["relayed 1", "begin 0 epoch 0 at 7", "finish 0 at 8"]
+    assert house.steps == ["relayed 1", "begin 0 epoch 1 at 7", "finish 0 at 8"]
     assert names_of(house.topic)[7:] == ["GateOpened"]
     (fenced,) = (decode_event(decode(stored)) for stored in house.journal.load("_/gate/0"))
-    assert (fenced.partition, fenced.epoch) == (0, 0)
+    assert (fenced.partition, fenced.epoch) == (0, 1)
 
 
 async def test_each_opening_is_the_next_epoch() -> None:
@@ -98,7 +98,7 @@ async def test_each_opening_is_the_next_epoch() -> None:
     await house.open()
     await house.open(partitions=range(2))
     epochs = [[fact.epoch for fact in facts_of(house.topic, partition)] for partition in range(2)]
-    assert epochs == [[0, 1], [0]]
+    assert epochs == [[1, 2], [1]]
 
 
 @pytest.mark.parametrize("seen", range(8))
@@ -106,7 +106,7 @@ async def test_the_gate_opens_with_the_books_at_the_barrier(seen: int) -> None:
     """However old the view is: the log's rest is folded on top."""
     house = House(log_of(opened(0), *LIFE), seen)
     await house.open(abandoned=False)
-    assert await house.balance(0) == (140, 100)
+    assert await house.balance(1) == (140, 100)
     assert await house.gate.watermark(0) == 8
     assert not await house.gate.expired(datetime.max.replace(tzinfo=NOON.tzinfo))
 
@@ -143,7 +143,7 @@ async def test_admissions_of_an_older_epoch_behind_the_barrier_are_void() -> Non
     await house.open(abandoned=False)
     house.topic.append(0, log_of(admitted("late", 0)).records[0][0].value)
     await house.open(abandoned=False)
-    assert await house.balance(2) == (0, 100)
+    assert await house.balance(3) == (0, 100)
 
 
 async def test_the_barrier_is_appended_until_it_is_acknowledged() -> None:
@@ -153,7 +153,7 @@ async def test_the_barrier_is_appended_until_it_is_acknowledged() -> None:
     house.make()
     opening = asyncio.create_task(house.open())
     await until(lambda: bool(flight.flight), "the barrier")
-    assert house.steps[-1] == "begin 0 epoch 0 at 0"
+    assert house.steps[-1] == "begin 0 epoch 1 at 0"
     flight.arrive_unacknowledged()
     await until(lambda: bool(flight.flight), "another one")
     flight.arrive()
@@ -172,7 +172,7 @@ async def test_it_waits_until_nobody_can_admit_under_the_old_epoch(monkeypatch: 
 
     monkeypatch.setattr("commands.opening.asyncio.sleep", sleep)
     await house.open()
-    assert house.steps == ["relayed 1", "waited 2.7", "begin 0 epoch 0 at 0", "finish 0 at 1"]
+    assert house.steps == ["relayed 1", "waited 2.7", "begin 0 epoch 1 at 0", "finish 0 at 1"]
 
 
 async def test_of_two_that_open_the_one_fenced_later_wins() -> None:

@@ -117,6 +117,19 @@ def test_the_words_of_an_answer_are_no_events() -> None:
     assert relayed([text + text + DONE], asked=False)[2].pieces == 2
 
 
+def test_what_a_backend_says_is_never_an_error_of_ours() -> None:
+    """Text that is no UTF-8 and nesting without end are relayed as they came; a report beside such text still counts."""
+    deep = b'data: {"choices":' + b"[" * 200_000 + b"]" * 200_000 + b',"usage":{"prompt_tokens":1}}\n\n'
+    assert relayed([deep + DONE], asked=False)[0] == deep
+    said = b'{"choices":[{"delta":{"content":"\xff"}}]%b}'
+    report = b',"usage":{"prompt_tokens":7,"completion_tokens":50}'
+    passed, _, relay = relayed([b"data: " + said % report + b"\n\n"], asked=False)
+    assert (passed, relay.usage) == (b"data: " + said % b"" + b"\n\n", SERVED)
+    named = b'data: {"\xff":1,"choices":[{}]%b}\n\n' % report
+    passed, _, relay = relayed([named], asked=False)
+    assert (passed, relay.usage) == (named, SERVED)
+
+
 # -- however it is cut
 
 events = st.sampled_from([CONTENT, NULL, BOTH, NAMED, USAGE, COMMENT, event(DELTA, b"\r\n"), event([], usage=None)])

@@ -1,0 +1,40 @@
+"""What a backend's status says about the books."""
+
+import pytest
+
+from tests.lab import Lab
+from tests.waiting import eventually
+
+STATUSES = {500: "failed", 503: "failed", 429: "failed", 502: "unconfirmed", 504: "unconfirmed", 201: "completed"}
+
+
+async def test_a_backend_that_gave_up_waiting_may_have_served() -> None:
+    """What stands in front of a model and answers for it does not know what the model did: its whole hold counts."""
+    async with Lab() as lab:
+        fake = await lab.fake()
+        key = (await lab.org("acme"))["main"]
+        for status in STATUSES:
+            fake.refusing[f"m-{status}"] = status
+            await lab.model(f"m-{status}", fake.url)
+            answer = await lab.chat(key, f"m-{status}", max_tokens=10)
+            assert answer.status == (status if status < 500 else 502)
+        wanted = {f"m-{status}": outcome for status, outcome in STATUSES.items()}
+        rows = await eventually(
+            lambda: lab.rows("acme"), lambda rows: {row.model: row.outcome for row in rows} == wanted
+        )
+        assert {row.model: row.outcome for row in rows} == wanted
+        for row in rows:
+            assert (row.cost > 0) == (row.outcome != "failed"), row
+
+
+@pytest.mark.parametrize("path", ["/read/v1/orgs/acme/budgets", "/v1/organization/costs"])
+async def test_a_long_data_path_serves_reads_too(path: str) -> None:
+    """The socket between the two processes moves to a short path of its own."""
+    lab = Lab()
+    lab.data = lab.folder / ("deep-" * 20) / "data"
+    lab.product.command[lab.product.command.index("--data") + 1] = str(lab.data)
+    async with lab:
+        await lab.org("acme")
+        head = {"authorization": f"Bearer {lab.admin_key}", "openai-organization": "acme"}
+        answer = await lab.http.call("GET", f"{path}?start_time=0" if path.startswith("/v1") else path, None, head)
+        assert answer.status == 200, answer.body

@@ -1,0 +1,316 @@
+"""Forwarding: what a backend answers is on the books before its last byte leaves, and what goes wrong is booked for what it is."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from api.router.chat import parse_chat
+from api.router.errors import RouterError
+from api.router.exchange import Exchange
+from api.router.forward import Forward
+from commands.admission import Admitted
+from commands.fact_writer import FactWriter
+from commands.outcomes import Outcomes
+from commands.ports import Granted, RateClaim
+from domain.errors import UpstreamFailed
+from domain.facts import BudgetHold, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
+from domain.pricing import Price
+from domain.scope import Caller, Target
+from domain.service_key import Limits
+from tests.factgen import MemoryLog
+from tests.facts import facts_of
+from tests.fakes import FlightLog, InstantLog
+from tests.waiting import until
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PRICE = Price(version="m@1", input=10**6, output=10**6, cached_input=10**6, cache_write=10**6, reasoning=10**6)
+CALLER = Caller("acme", "web", None, "key_1", 0, None, Limits(), (), 402, None, None)
+TARGET = Target("fake", "http://fake/v1", "openai", "sealed", 30.0, "up", 1, 0)
+SEEN = tuple(
+    BudgetHold(budget=name, bucket="b", until=None, limit=limit, limit_version=1, mode="hard", consumed=100, held=50)
+    for name, limit in (("wide", 2000), ("tight", 1000))
+)
+REPORT = {"prompt_tokens": 7, "completion_tokens": 20}
+ANSWER = json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": REPORT}).encode()
+CONTENT = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":20}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass
+class Answered:
+    """`UpstreamResponse`. Chunks that are errors are raised; after the last one comes the end, or nothing until `close`."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    chunks: list[bytes | UpstreamFailed] = field(default_factory=list)
+    streamed: bool = False
+    endless: bool = False
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def chunk(self) -> bytes:
+        if not self.chunks and self.endless:
+            await self.closed.wait()
+            raise UpstreamFailed("the stream was closed", sent=True)
+        data = self.chunks.pop(0) if self.chunks else b""
+        if isinstance(data, UpstreamFailed):
+            raise data
+        return data
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def stream(*chunks: bytes | UpstreamFailed, endless: bool = False) -> Answered:
+    return Answered(chunks=list(chunks), streamed=True, endless=endless)
+
+
+class House:
+    """A forward between a backend that answers as told and a log; `out` is what left for the caller."""
+
+    def __init__(self) -> None:
+        self.topic = MemoryLog()
+        self.log: Any = InstantLog(self.topic)
+        self.out: list[dict[str, Any]] = []
+        self.left = asyncio.Event()
+        self.sent: list[tuple[str, str, bytes, bytes, float]] = []
+        self.answer: Answered | UpstreamFailed = Answered()
+
+    def capture(self, partition: int, attempt: str, actual: int) -> None:
+        """The gate frees room."""
+
+    async def exceeded(self, model: str, request: str, cost: int, hold: int) -> None:
+        raise AssertionError("no cost here is above its hold")
+
+    async def send(self, url: str, path: str, headers: bytes, body: bytes, timeout: float) -> Answered:
+        self.sent.append((url, path, headers, body, timeout))
+        if isinstance(self.answer, UpstreamFailed):
+            raise self.answer
+        return self.answer
+
+    async def chat(self, *, grant: int = 40, rates: Any = (), **asked: Any) -> None:
+        fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **asked}
+        body = json.dumps(fields).encode()
+        request = parse_chat(body)
+        identity = {
+            "request": "req_1", "attempt": "req_1", "org": "acme", "project": "web", "user": None, "key": "key_1",
+            "model": "m", "endpoint": "chat", "stream": request.call.stream, "accounted_at": NOON, "price": "m@1",
+            "hold": 500,
+        }  # fmt: skip
+        granted = Granted(500, grant, SEEN, rates)
+        admitted = Admitted("req_1", CALLER, request.call, PRICE, granted, 1, NOON, 0.0, grant < 40, identity)
+        writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
+        outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
+        forward = Forward(self, outcomes, lambda sealed: f"th-{sealed}")
+        exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
+        await forward.chat(exchange, admitted, request, body, TARGET, context=1000)
+
+    async def _receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.out.append(message)
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.out[0]["headers"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.out[1:])
+
+    def fact(self) -> Any:
+        (found,) = facts_of(self.topic)
+        return found
+
+
+@pytest.fixture
+async def house() -> House:
+    return House()
+
+
+# -- plain answers
+
+
+async def test_an_answer_is_booked_and_passed_on_as_it_came(house: House) -> None:
+    """With what it cost, where that is written, and what the tightest budget has left."""
+    house.answer = Answered(body=ANSWER, headers=[(b"openai-version", b"1"), (b"server", b"x"), (b"set-cookie", b"y")])
+    await house.chat()
+    fact = house.fact()
+    assert isinstance(fact, RequestCompleted)
+    assert (fact.usage, fact.cost, fact.estimated, fact.tries[0].status) == (Usage(input=7, output=20), 27, False, 200)
+    assert (house.out[0]["status"], house.body) == (200, ANSWER)
+    shown = {name: value for name, value in house.headers.items() if name.startswith((b"x-", b"openai", b"s"))}
+    assert shown == {
+        b"x-request-id": b"req_1", b"x-tollhouse-backend": b"fake", b"x-tollhouse-cost-usd": b"0.000000027",
+        b"x-tollhouse-position": b"f0.0", b"x-tollhouse-budget-remaining-usd": b"0.000000823", b"openai-version": b"1",
+    }  # fmt: skip
+
+
+async def test_the_backend_gets_our_id_its_own_name_and_the_granted_cap(house: House) -> None:
+    """And its credential, unsealed; the cap that was clamped is told to the caller."""
+    house.answer = Answered(body=ANSWER)
+    await house.chat(grant=7, temperature=0.5)
+    ((url, path, head, body, timeout),) = house.sent
+    assert (url, path, timeout) == ("http://fake/v1", "/chat/completions", 30.0)
+    assert b"authorization: Bearer th-sealed\r\n" in head
+    assert head.endswith(b"x-request-id: req_1\r\n")
+    assert json.loads(body) == {
+        "model": "up", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "max_completion_tokens": 7,
+    }  # fmt: skip
+    assert house.headers[b"x-tollhouse-output-cap"] == b"7"
+
+
+async def test_the_answer_waits_for_the_books(house: House) -> None:
+    """Not a byte of a plain answer before its completion is durable."""
+    house.log = flight = FlightLog(house.topic)
+    house.answer = Answered(body=ANSWER)
+    chatting = asyncio.create_task(house.chat())
+    await until(lambda: bool(flight.flight), "the completion")
+    assert house.out == []
+    flight.arrive()
+    await chatting
+    assert house.body == ANSWER
+
+
+async def test_an_answer_without_usage_is_estimated(house: House) -> None:
+    """About its input, and a token for four bytes of it, at most what was granted."""
+    house.answer = Answered(body=b"x" * 41)
+    await house.chat()
+    assert (house.fact().estimated, house.fact().usage.output) == (True, 11)
+    other = House()
+    other.answer = Answered(body=b"x" * 4000)
+    await other.chat(n=2)
+    assert other.fact().usage.output == 80
+
+
+async def test_a_refusal_of_the_backend_is_the_callers_and_costs_nothing(house: House) -> None:
+    """Status, body and retry headers pass; unless it reported usage, which is charged."""
+    house.answer = Answered(status=429, body=b'{"error":{}}', headers=[(b"retry-after", b"3")])
+    await house.chat()
+    assert isinstance(house.fact(), RequestFailed)
+    assert (house.fact().reason, house.fact().status) == ("upstream_status", 429)
+    assert (house.out[0]["status"], house.body, house.headers[b"retry-after"]) == (429, b'{"error":{}}', b"3")
+    charged = House()
+    charged.answer = Answered(status=400, body=ANSWER)
+    await charged.chat()
+    assert (charged.fact().cost, charged.fact().status, charged.out[0]["status"]) == (27, 400, 400)
+
+
+async def test_a_fault_of_the_backend_is_an_upstream_error(house: House) -> None:
+    """502 for the caller; it surely cost nothing."""
+    house.answer = Answered(status=500, body=b"oops")
+    with pytest.raises(RouterError) as error:
+        await house.chat()
+    assert (error.value.code, house.fact().reason, house.out) == ("upstream_error", "upstream_status", [])
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "reason"),
+    [
+        (UpstreamFailed("no", sent=False), RequestFailed, "upstream_refused"),
+        (UpstreamFailed("no", sent=True), RequestUnconfirmed, "upstream_error"),
+        (UpstreamFailed("no", sent=True, code="upstream_timeout"), RequestUnconfirmed, "upstream_timeout"),
+    ],
+)
+async def test_no_answer_costs_nothing_or_nobody_knows(
+    house: House, failure: UpstreamFailed, kind: type, reason: str
+) -> None:
+    """It depends on whether the backend may have seen the request. Booked before the caller hears of it."""
+    house.answer = failure
+    with pytest.raises(RouterError) as error:
+        await house.chat()
+    assert error.value.code == failure.code
+    assert isinstance(house.fact(), kind)
+    assert (house.fact().reason, house.fact().tries[0].error) == (reason, failure.code)
+
+
+async def test_rate_limits_are_told(house: House) -> None:
+    """As OpenAI's headers."""
+    house.answer = Answered(body=ANSWER)
+    await house.chat(rates=((RateClaim("k", "tokens", 90), 30, 61.4), (RateClaim("k", "concurrent", 3), 1, 0.0)))
+    limits = {name: value for name, value in house.headers.items() if name.startswith(b"x-ratelimit")}
+    assert limits == {
+        b"x-ratelimit-limit-tokens": b"90", b"x-ratelimit-remaining-tokens": b"30", b"x-ratelimit-reset-tokens": b"1m1s",
+    }  # fmt: skip
+
+
+# -- streams
+
+
+async def test_a_stream_passes_as_it_comes_and_its_end_waits_for_the_books(house: House) -> None:
+    """Usage is asked for upstream and hidden from who did not ask; ``[DONE]`` leaves when the completion is durable."""
+    house.log = flight = FlightLog(house.topic)
+    house.answer = stream(CONTENT, CONTENT + USAGE, DONE)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: bool(flight.flight), "the completion")
+    assert json.loads(house.sent[0][3])["stream_options"] == {"include_usage": True}
+    assert house.body == CONTENT * 2
+    flight.arrive()
+    await chatting
+    assert house.body == CONTENT * 2 + DONE
+    assert [message["more_body"] for message in house.out[1:]] == [True, True, False]
+    fact = house.fact()
+    assert (fact.cost, fact.estimated, fact.abandoned, fact.stream) == (27, False, False, True)
+    assert fact.first_token_ms is not None
+
+
+async def test_a_stream_without_usage_is_counted(house: House) -> None:
+    """A token for each event, at most what was granted."""
+    house.answer = stream(CONTENT, CONTENT, CONTENT, DONE)
+    await house.chat(stream=True)
+    assert (house.fact().usage.output, house.fact().estimated) == (3, True)
+
+
+async def test_a_stream_that_breaks_is_unconfirmed_and_says_so(house: House) -> None:
+    """An error event ends it, never ``[DONE]``: a torn answer must not look whole."""
+    house.answer = stream(CONTENT, UpstreamFailed("cut", sent=True))
+    await house.chat(stream=True)
+    assert isinstance(house.fact(), RequestUnconfirmed)
+    assert house.body.startswith(CONTENT + b'data: {"error":')
+    assert DONE not in house.body
+
+
+async def test_a_connection_that_breaks_behind_the_end_changes_nothing(house: House) -> None:
+    """The answer was whole."""
+    house.answer = stream(CONTENT + USAGE + DONE, UpstreamFailed("cut", sent=True))
+    await house.chat(stream=True)
+    assert (house.fact().cost, house.body) == (27, CONTENT + DONE)
+
+
+async def test_a_caller_who_leaves_ends_the_stream_and_pays_what_was_seen(house: House) -> None:
+    """The backend's stream is closed; nothing more is written."""
+    answer = house.answer = stream(CONTENT, CONTENT, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: house.body == CONTENT * 2, "the stream's beginning")
+    house.left.set()
+    await chatting
+    assert answer.closed.is_set()
+    fact = house.fact()
+    assert isinstance(fact, RequestCompleted)
+    assert (fact.abandoned, fact.estimated, fact.usage.output) == (True, True, 2)
+    assert house.body == CONTENT * 2
+
+
+async def test_a_caller_who_leaves_pays_the_last_report_if_there_was_one(house: House) -> None:
+    """A backend that reports usage as it goes leaves nothing to guess."""
+    reported = CONTENT.replace(b"]}\n", b'],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n')
+    house.answer = stream(reported, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: bool(house.body), "the stream's beginning")
+    house.left.set()
+    await chatting
+    assert (house.fact().cost, house.fact().estimated, house.body) == (9, False, CONTENT)
+
+
+async def test_a_refusal_to_stream_is_a_plain_answer(house: House) -> None:
+    """Read whole and handed on with its status."""
+    house.answer = Answered(status=400, body=b'{"error":{}}')
+    await house.chat(stream=True)
+    assert (house.out[0]["status"], house.body) == (400, b'{"error":{}}')
