@@ -9,13 +9,17 @@
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from commands.fact_writer import FactWriter
 from commands.ports import Balances, Clock, FactReader, Gate, Journal
 from domain import gate_epoch
 from domain.envelope import Envelope, decode
+from domain.errors import UndecodableEvent
 from domain.facts import GateOpened, RequestAdmitted, RequestUnconfirmed, identity_of
 from domain.fold import Books, State
 from domain.gate_epoch import FenceGate, GateFenced
@@ -23,6 +27,7 @@ from domain.ids import PLATFORM
 from domain.registry import decode_event
 
 _READ = 5000
+_log = logging.getLogger("tollhouse.opening")
 
 
 @dataclass(slots=True)
@@ -99,17 +104,16 @@ class Opening:
         start = self.balances.partition(partition)
         books, offset = start.books, start.watermark
         admissions = {attempt: decode_event(decode(body)) for attempt, body in start.admissions.items()}
+        epoch = books.epoch
+        for books.epoch, body in start.parked:  # money is held and spent, whoever could not take the fact in
+            _fold(books, admissions, body)
+        books.epoch = epoch
         while offset < end:
             records = self.facts.read(partition, offset, _READ)
             for record in records:
                 if record.offset >= end:
                     break
-                fact = decode_event(decode(record.value))
-                state = books.apply(fact)
-                if state is State.OPEN:
-                    admissions[fact.attempt] = fact
-                elif state is not None:  # what the fold ignores ends nothing
-                    admissions.pop(fact.attempt, None)
+                _fold(books, admissions, record.value)
             offset = records[-1].offset + 1
         return books, admissions
 
@@ -118,3 +122,17 @@ class Opening:
         fact = RequestUnconfirmed(**identity_of(admission), reason="gateway_lost", backend=admission.backend)
         body = self.writer.body(fact, admission.org, admission.request, "system")
         await self.writer.append_until_acknowledged(partition, body)
+
+
+def _fold(books: Books, admissions: dict[str, RequestAdmitted], body: bytes) -> None:
+    """One fact. One that cannot be read is passed over, as the views do that park it: nobody knows what it says."""
+    try:
+        fact = decode_event(decode(body))
+    except (UndecodableEvent, msgspec.MsgspecError) as error:
+        _log.error("a fact is left out of the gate: %s", error)
+        return
+    state = books.apply(fact)
+    if state is State.OPEN:
+        admissions[fact.attempt] = fact
+    elif state is not None:  # what the fold ignores ends nothing
+        admissions.pop(fact.attempt, None)

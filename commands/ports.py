@@ -320,12 +320,14 @@ class Overdue:
 class PartitionBalances:
     """A partition's books at `watermark` (the next offset): buckets, attempts open or unconfirmed, ended ids, used once-keys.
 
-    `admissions`: the stored admission of each attempt that is open.
+    `admissions`: the stored admission of each attempt that is open. `parked`: facts that the view has passed but not taken in,
+    in order, each with the epoch that was in force where it stands.
     """
 
     watermark: int
     books: Books = field(default_factory=Books)
     admissions: Mapping[str, bytes] = field(default_factory=dict)
+    parked: Sequence[tuple[int, bytes]] = ()
 
 
 class Balances(Protocol):

@@ -49,7 +49,8 @@ class RowBalances:
                 f"SELECT attempt, body FROM balances_attempts_{version} WHERE partition = ? AND state = 'open'",
                 (partition,),
             )
-            return PartitionBalances(mark.offset, books, dict(admissions.fetchall()))
+            opened = dict(admissions.fetchall())
+            return PartitionBalances(mark.offset, books, opened, _parked(db, version, partition))
 
     def overdue(self, now: datetime) -> Sequence[Overdue]:
         """See `Balances`."""
@@ -68,6 +69,14 @@ class RowBalances:
                 return []
             sql = f"SELECT partition, body FROM balances_attempts_{version} WHERE {condition} ORDER BY attempt"
             return [Overdue(partition, body) for partition, body in db.execute(sql, params)]
+
+
+def _parked(db: Database, version: int, partition: int) -> list[tuple[int, bytes]]:
+    found = db.execute(
+        'SELECT "offset", body FROM parked WHERE projection = ? AND partition = ? AND dropped = 0 ORDER BY "offset"',
+        (NAME, partition),
+    ).fetchall()
+    return [(epoch_of(db, version, partition, offset), bytes(body)) for offset, body in found]
 
 
 def _attempts(db: Database, version: int, partition: int, newest: datetime | None, books: Books) -> None:

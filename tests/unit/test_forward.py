@@ -1,4 +1,4 @@
-"""Forwarding: what a backend answers is on the books before its last byte leaves, and what goes wrong is booked for what it is."""
+"""Forwarding: what a backend answers is on the books before its last byte leaves, and so is what went wrong."""
 
 import asyncio
 import json
@@ -209,6 +209,15 @@ async def test_a_fault_of_the_backend_is_an_upstream_error(house: House) -> None
     with pytest.raises(RouterError) as error:
         await house.chat()
     assert (error.value.code, house.fact().reason, house.out) == ("upstream_error", "upstream_status", [])
+
+
+@pytest.mark.parametrize("status", [408, 499, 502, 504, 524])
+async def test_whoever_gave_up_waiting_for_a_model_knows_nothing(house: House, status: int) -> None:
+    """A proxy in front of it says that it timed out: the model may have served the request all the same."""
+    house.answer = Answered(status=status)
+    with pytest.raises(RouterError) as error:
+        await house.chat()
+    assert (error.value.code, type(house.fact())) == ("upstream_error", RequestUnconfirmed)
 
 
 @pytest.mark.parametrize(

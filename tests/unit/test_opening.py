@@ -9,7 +9,7 @@ import pytest
 
 from commands.fact_writer import FactWriter
 from commands.opening import Opening
-from commands.ports import AdmitRequest, BudgetClaim, Refused
+from commands.ports import AdmitRequest, BudgetClaim, PartitionBalances, Refused
 from domain.envelope import decode
 from domain.errors import Conflict
 from domain.facts import RequestUnconfirmed
@@ -90,6 +90,15 @@ async def test_the_steps_come_in_the_order_of_the_protocol() -> None:
     assert names_of(house.topic)[7:] == ["GateOpened"]
     (fenced,) = (decode_event(decode(stored)) for stored in house.journal.load("_/gate/0"))
     assert (fenced.partition, fenced.epoch) == (0, 1)
+
+
+async def test_every_partition_is_fenced_before_any_is_emptied() -> None:
+    """And has its barrier in the log before any is opened."""
+    house = House(log_of(opened(0), *LIFE))
+    await house.open(abandoned=False, partitions=range(2))
+    assert house.steps == [
+        "relayed 2", "begin 0 epoch 1 at 7", "begin 1 epoch 1 at 0", "finish 0 at 8", "finish 1 at 1",
+    ]  # fmt: skip
 
 
 async def test_each_opening_is_the_next_epoch() -> None:
@@ -182,3 +191,21 @@ async def test_of_two_that_open_the_one_fenced_later_wins() -> None:
     with pytest.raises(Conflict):
         await house.open()
     assert names_of(house.topic) == []
+
+
+async def test_facts_that_the_view_could_not_take_in_count_all_the_same() -> None:
+    """Parked facts are folded under the epoch of their place in the log; one that nobody can read is passed over."""
+    topic = log_of(opened(0), *LIFE)
+
+    class PassedOver(LogBalances):
+        """A view that is at the log's end, and has parked everything but the barrier."""
+
+        def partition(self, partition: int) -> PartitionBalances:
+            parked = [(0, record.value) for record in self.topic.records[partition][1:]]
+            return PartitionBalances(len(parked) + 1, Books(epoch=3), {}, [*parked, (0, b"{}")])
+
+    house = House(topic)
+    house.opening.balances = PassedOver(topic)
+    topic.append(0, b'{"type":"nonsense"}')
+    await house.open(abandoned=False)
+    assert await house.balance(1) == (140, 100)
