@@ -29,6 +29,7 @@ def everything(reader: LogReader, partition: int) -> list[Record]:
     """Read piece by piece, as a consumer does."""
     found: list[Record] = []
     while records := reader.read(partition, len(found), 3):
+        assert records[0].offset == len(found), "reading began somewhere else"
         found += records
     return found
 
