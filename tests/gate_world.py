@@ -88,13 +88,12 @@ class GateWorld:
         self.views = 1.0
         """How much of the log the balances view has taken in when it is asked."""
         self.balances = LogBalances(self.topic, lambda p: int(self.views * len(self.topic.records[p])))
-        self.replica: MemoryGate | None = None
         self._numbers = 0
         self._fed = 0
         self._patch = pytest.MonkeyPatch()
         for module in (admission, fact_writer, outcomes):
             self._patch.setattr(module, "time", self.crank)
-        self.gate = self._new_gate()
+        self.gate = self.replica = self._new_gate()
         self.processes: dict[str, Process] = {}
         for name in ("core",) if embedded else ("g0", "g1", "keeper", "opener"):
             self._start(name)
@@ -182,7 +181,9 @@ class GateWorld:
     # -- time and views
 
     def advance(self, seconds: float) -> None:
-        """Time passes; every view that is not cut off keeps up."""
+        """Time passes; every view that is not cut off keeps up. Replicas of the gate are never more current than this."""
+        if not self.embedded:
+            self.replica = deepcopy(self.gate)
         self.crank.advance(seconds)
         self.loop.inside(self._refresh)
         self.loop.settle()
@@ -269,14 +270,9 @@ class GateWorld:
         self._turn(left_behind)
         self.open()
 
-    def copy_gate(self) -> None:
-        """A replica of the gate stops following."""
-        self.replica = deepcopy(self.gate)
-
     def promote_replica(self) -> None:
-        """The stale replica is the gate now; like every server it has an identity of its own."""
-        assert self.replica is not None
-        self.gate, self.replica = self.replica, None
+        """A replica that is behind is the gate now; like every server it has an identity of its own."""
+        self.gate = deepcopy(self.replica)
         self.gate.identity = self.new_id("run")
         self._turn(None)
 

@@ -211,9 +211,7 @@ class Distributed(GateMachine):
         steps += [("the gate is lost", world.lose_gate)] * 4
         if world.opening.done():
             steps.append(("the gate is opened anew", world.open))
-        steps += [("a replica of the gate stops following", world.copy_gate)] * 2
-        if world.replica is not None:
-            steps += [("the stale replica is promoted", world.promote_replica)] * 6
+        steps += [("a stale replica of the gate is promoted", world.promote_replica)] * 3
         return steps
 
 
