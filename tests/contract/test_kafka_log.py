@@ -142,7 +142,8 @@ class TestRead:
         while min(offsets) < 300:
             for lane in (0, 0, 0, 1, 2):
                 found = reader.read(lane, offsets[lane], 7)
-                assert [record.value for record in found] == bodies[offsets[lane] : offsets[lane] + 7]
+                assert [record.value for record in found] == bodies[offsets[lane] : offsets[lane] + len(found)]
+                assert 0 < len(found) <= 7 or offsets[lane] == 300  # fewer may have come by now, none only at the end
                 offsets[lane] += len(found)
                 assert all(len(each.records) < 2 * 20 + 7 for each in reader._lanes)
 
