@@ -100,9 +100,10 @@ class Router:
     # -- chat
 
     async def _chat(self, exchange: Exchange) -> None:
-        self._caller(exchange)  # strangers' bodies are not taken in
+        hashed = self._hash_of(exchange)
+        self._who(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
-        caller = self._caller(exchange)  # who that is now: the body may have taken its time
+        caller = self._who(hashed)  # who that is now: the body may have taken its time
         request = parse_chat(body)
         call = request.call
         call.once = self._once(exchange, caller)
@@ -142,28 +143,31 @@ class Router:
     # -- who asks, what is there
 
     def _caller(self, exchange: Exchange) -> Caller:
+        return self._who(self._hash_of(exchange))
+
+    def _who(self, hashed: str | None) -> Caller:
         """Absent, unknown, revoked and expired keys look the same from outside."""
         if not self.keyring.fresh(time.monotonic()):
             raise NotReady("this gateway's view of keys is older than it may be")
-        secret = exchange.secret()
-        caller = self._known(secret) if secret else None
+        caller = self.keyring.caller(hashed, self.clock()) if hashed else None
         if caller is None:
             raise RouterError("invalid_api_key", "no valid API key: send Authorization: Bearer th_sk_…")
         return caller
 
-    def _known(self, secret: str) -> Caller | None:
-        """Keyed hashes of keys that proved known are remembered, under a plain digest: no key's text is kept."""
+    def _hash_of(self, exchange: Exchange) -> str | None:
+        """The keyed hash of the key presented. Those of known keys are remembered, under a plain digest: no key's text is kept."""
+        secret = exchange.secret()
+        if not secret:
+            return None
         digest = hashlib.sha256(secret.encode()).digest()
         hashed = self._hashes.get(digest)
-        if hashed is not None:
-            return self.keyring.caller(hashed, self.clock())
-        hashed = self.hash_key(secret)
-        caller = self.keyring.caller(hashed, self.clock()) if hashed else None
-        if caller is not None and hashed is not None:
-            if len(self._hashes) >= _MAX_HASHES:
-                self._hashes.clear()
-            self._hashes[digest] = hashed
-        return caller
+        if hashed is None:
+            hashed = self.hash_key(secret)
+            if hashed is not None and self.keyring.caller(hashed, self.clock()) is not None:
+                if len(self._hashes) >= _MAX_HASHES:
+                    self._hashes.clear()
+                self._hashes[digest] = hashed
+        return hashed
 
     def _models(self, caller: Caller) -> dict[str, Any]:
         """The models that the caller may use."""

@@ -43,7 +43,7 @@ class _StreamOptions(msgspec.Struct):
 
 _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
-_tools = msgspec.json.Decoder(list[_Tool]).decode
+_tools = msgspec.json.Decoder(list[_Tool] | None).decode
 _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _integer = msgspec.json.Decoder(int | None).decode
 _flag = msgspec.json.Decoder(bool | None).decode
@@ -123,18 +123,16 @@ def _field(fields: dict[str, Raw], name: str, decode: Any, wanted: str) -> Any:
 
 def _cap(fields: dict[str, Raw]) -> tuple[int | None, str]:
     """The larger of the two output caps: which one a backend heeds is not known."""
-    caps = {}
+    largest, field = None, "max_completion_tokens"
     for name in ("max_completion_tokens", "max_tokens"):
         value = _field(fields, name, _integer, "must be a whole number")
         if value is None:
             continue
         if not 1 <= value <= MAX_OUTPUT:
             raise RouterError("invalid_value", f"{name} must be between 1 and {MAX_OUTPUT}", param=name)
-        caps[name] = value
-    if not caps:
-        return None, "max_completion_tokens"
-    field = max(caps, key=lambda name: caps[name])
-    return caps[field], field
+        if largest is None or value > largest:
+            largest, field = value, name
+    return largest, field
 
 
 def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
@@ -159,7 +157,7 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
     for name in fields.keys() - PLAIN_FIELDS:
         if bytes(fields[name]) not in (b"null", b"false", b"[]", b"{}"):
             return name[:_MAX_NAME], context
-    tools = _field(fields, "tools", msgspec.json.Decoder(list[_Tool] | None).decode, "must be a list of objects")
+    tools = _field(fields, "tools", _tools, "must be a list of objects")
     if tools and any(tool.type != "function" for tool in tools):
         return "tools", context
     if "service_tier" in fields and bytes(fields["service_tier"]) not in PLAIN_TIERS:

@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 STEP = 60.0
 """Seconds. As far as the gate lets an admission be off its own clock."""
 
+LOOK = 1.0
+"""Seconds of the system's clock between two looks at whether it leapt: a leap within is smaller than that, and followed."""
+
 
 def _running() -> float:
     """Seconds that go on while the machine sleeps, and never jump."""
@@ -24,19 +27,31 @@ class SteadyClock:
     def __init__(self, system: Callable[[], float] = time.time, running: Callable[[], float] = _running) -> None:
         self._system, self._running = system, running
         self._base = system() - running()
+        self._looked = self._base + running()
 
     def __call__(self) -> datetime:
-        return datetime.fromtimestamp(self._now(), UTC)
+        now = self._system()
+        if not 0.0 <= now - self._looked < LOOK:
+            now = self._look(now)
+        return datetime.fromtimestamp(now, UTC)
+
+    def passed(self) -> float:
+        """Seconds since some moment, untouched by every correction."""
+        return self._running()
 
     @property
     def stepped(self) -> float:
         """Seconds that the system's clock is away from this one, 0 while the two agree."""
-        away = self._system() - self._running() - self._base
+        now = self._system()
+        if 0.0 <= now - self._looked < LOOK:
+            return 0.0
+        away = now - self._running() - self._base
         return away if abs(away) > STEP else 0.0
 
-    def _now(self) -> float:
+    def _look(self, now: float) -> float:
         running = self._running()
-        away = self._system() - running - self._base
+        away = now - running - self._base
         if abs(away) <= STEP:
             self._base += away
+            self._looked = now
         return self._base + running

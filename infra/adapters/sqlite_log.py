@@ -7,6 +7,7 @@ Not guaranteed: after `LogUnavailable` a record may still be in the log. One wri
 """
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
@@ -34,9 +35,14 @@ _SHIFT = 40
 _CONTROL_LANE = 0
 _BUSY_SECONDS = 1.0
 
+_INSERTS = [f"INSERT INTO segments VALUES {', '.join(['(?, ?, ?)'] * rows)}" for rows in range(PARTITIONS + 2)]
+"""By number of rows."""
+
 _pack = msgspec.msgpack.Encoder().encode
 _values = msgspec.msgpack.Decoder(list[bytes]).decode
 _chained = msgspec.msgpack.Decoder(list[tuple[int, int, bytes]]).decode
+
+_log = logging.getLogger("tollhouse.log")
 
 Tail = Callable[[int, int, Sequence[bytes]], None]
 """Called on the event loop after each commit: partition of facts, offset of the first record, their values."""
@@ -137,11 +143,17 @@ class SqliteLog:
                 lanes: dict[int, list[Item]] = {}
                 for lane, item, _ in batch:
                     lanes.setdefault(lane, []).append(item)
-                rows = [(lane << _SHIFT | ends[lane], len(items), _pack(items)) for lane, items in lanes.items()]
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany("INSERT INTO segments VALUES (?, ?, ?)", rows)
-                self._connection.execute("COMMIT")
+                row: list[int | bytes] = []
+                for lane, items in lanes.items():
+                    row += (lane << _SHIFT | ends[lane], len(items), _pack(items))
+                # One statement is one transaction: each call more into SQLite gives up the interpreter lock once more.
+                self._connection.execute(_INSERTS[len(lanes)], row)
             except (sqlite3.Error, OSError, MemoryError) as error:
+                healthy = False
+                self._loop.call_soon_threadsafe(self._failed, batch, error)
+                continue
+            except Exception as error:  # a bug: those who wait must not wait for ever
+                _log.exception("the log's writer")
                 healthy = False
                 self._loop.call_soon_threadsafe(self._failed, batch, error)
                 continue

@@ -156,16 +156,11 @@ class TestSqliteLog(LogContract):
             real = log._connection
 
             class Deaf:
-                """A connection whose COMMIT is carried out and then reported as failed."""
+                """A connection whose insert is committed and then reported as failed."""
 
-                def execute(self, sql: str) -> sqlite3.Cursor:
-                    cursor = real.execute(sql)
-                    if sql == "COMMIT":
-                        raise sqlite3.OperationalError("disk I/O error")
-                    return cursor
-
-                def executemany(self, sql: str, rows: object) -> sqlite3.Cursor:
-                    return real.executemany(sql, rows)  # type: ignore[arg-type]  # handed through as it came
+                def execute(self, sql: str, row: Sequence[int | bytes]) -> sqlite3.Cursor:
+                    real.execute(sql, row)
+                    raise sqlite3.OperationalError("disk I/O error")
 
                 def close(self) -> None:
                     real.close()
@@ -175,6 +170,18 @@ class TestSqliteLog(LogContract):
                 await log.append(0, b"perhaps")
             assert await log.append(0, b"after") == 2
         assert [record.value for record in self.read(FACTS, 0)] == [b"before", b"perhaps", b"after"]
+
+    async def test_a_bug_in_the_writer_is_told_to_whoever_waits(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What nobody foresaw is in the process's log, fails the appends it met, and ends no later one."""
+        async with self.writer() as log:
+            with monkeypatch.context() as patched:
+                patched.setattr(sqlite_log, "_INSERTS", [])
+                with pytest.raises(LogUnavailable):
+                    await log.append(0, b"x")
+            assert "IndexError" in caplog.text
+            assert await log.append(0, b"y") == 0
 
     async def test_nobody_has_to_wait_for_a_failed_append(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever gave up an append is not disturbed by its end, good or bad."""
