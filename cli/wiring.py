@@ -216,7 +216,7 @@ def _assemble(
     keyring = Keyring()
     follower = KeyringFollower(keyring, SqliteLogReader(folder.log, CONTROL))
     keyring.prove = follower.try_step  # the topic is a file of this machine
-    gate = MemoryGate(PARTITIONS, clock, new_id("run"))
+    gate = MemoryGate(PARTITIONS, clock, new_id("run"), clock.passed)
     writer = FactWriter(log, clock, new_id)
     return Embedded(
         settings=settings,

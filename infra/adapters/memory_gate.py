@@ -5,7 +5,7 @@ Guarantees what `docs/protocol.md` asks of a gate: each operation is atomic (no 
 a lost gate: `run` differs at each start, and every partition is closed until it was opened from the log.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,9 +14,7 @@ from commands.ports import AdmitRequest, BudgetClaim, Granted, OpenHold, RateCla
 from domain.errors import Conflict
 from domain.facts import BudgetHold
 from domain.fold import REMEMBER, Books, State
-
-WINDOW = 60.0
-"""Seconds of a rate limit's sliding window."""
+from infra.adapters.rate_window import RateWindow
 
 SKEW = timedelta(seconds=60)
 """An admission accounted further off the gate's own clock could open a past bucket at zero."""
@@ -60,28 +58,15 @@ class _Hold:
 
 
 @dataclass(slots=True)
-class _Rate:
-    """Amounts admitted in the last `WINDOW` seconds, exact for any window."""
+class _Limit:
+    """The highest version of a budget's limit that was shown; `until` is when its last bucket leaves the window."""
 
-    entries: deque[tuple[float, int]] = field(default_factory=deque)
-    total: int = 0
+    version: int
+    limit: int
+    until: datetime | None
 
-    def used(self, now: float) -> int:
-        entries = self.entries
-        while entries and entries[0][0] <= now - WINDOW:
-            self.total -= entries.popleft()[1]
-        return self.total
-
-    def whole_in(self, now: float) -> float:
-        return max(0.0, self.entries[-1][0] + WINDOW - now) if self.entries else 0.0
-
-    def room_in(self, now: float, over: int) -> float:
-        """Seconds until `over` of the amount has left the window."""
-        for at, amount in self.entries:
-            over -= amount
-            if over <= 0:
-                return max(0.001, at + WINDOW - now)
-        return WINDOW
+    def last(self, until: datetime | None) -> None:
+        self.until = until if until is None or self.until is None else max(self.until, until)
 
 
 @dataclass(slots=True)
@@ -91,21 +76,29 @@ class _Partition:
     opened: bool = False
     watermark: int = 0
     buckets: dict[tuple[str, str, str], _Bucket] = field(default_factory=dict)
-    limits: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    limits: dict[tuple[str, str], _Limit] = field(default_factory=dict)
     holds: dict[str, _Hold] = field(default_factory=dict)
     unlogged: dict[str, _Hold] = field(default_factory=dict)
     once: dict[str, _Once] = field(default_factory=dict)
-    rates: dict[str, _Rate] = field(default_factory=dict)
+    rates: OrderedDict[str, RateWindow] = field(default_factory=OrderedDict)
     slots: dict[str, int] = field(default_factory=dict)
     pruned: datetime | None = None
 
 
 class MemoryGate:
-    """See the module. `clock` gives UTC now; `identity` names this process's memory."""
+    """See the module. `clock` gives UTC now; `identity` names this process's memory; `passed` tells seconds that no
+    correction of the clock makes longer or shorter, for rate limits (None: by `clock`)."""
 
-    def __init__(self, partitions: int, clock: Callable[[], datetime], identity: str) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        clock: Callable[[], datetime],
+        identity: str,
+        passed: Callable[[], float] | None = None,
+    ) -> None:
         self._partitions = [_Partition() for _ in range(partitions)]
         self._clock, self.identity = clock, identity
+        self._passed = passed or (lambda: clock().timestamp())
 
     async def run(self) -> str:
         return self.identity
@@ -122,7 +115,7 @@ class MemoryGate:
             return known.granted
         if request.once is not None and (first := part.once.get(request.once)) is not None:
             return Refused("duplicate_request", first=first.request, outcome=first.outcome)
-        seconds = now.timestamp()
+        seconds = self._passed() if request.rates else 0.0
         if request.rates and (full := self._full(part, request, seconds)) is not None:
             return full
         seen, buckets = [], []
@@ -146,7 +139,7 @@ class MemoryGate:
             return Refused(
                 refusal[0], tuple(seen), refusal[1], retry_after=wait, rates=self._rates(part, request, seconds)
             )
-        return self._hold(part, request, grant, tuple(seen), buckets, now)
+        return self._hold(part, request, grant, tuple(seen), buckets, seconds)
 
     def capture(self, partition: int, attempt: str, actual: int) -> None:
         """See `commands.ports.Gate`. Never grows a hold: a cost above it is booked by settling."""
@@ -230,8 +223,11 @@ class MemoryGate:
     def _look(self, part: _Partition, org: str, claim: BudgetClaim) -> tuple[BudgetHold, _Bucket]:
         """The budget as it is now (unconfirmed holds count as consumed), and the bucket that would take the hold."""
         known = part.limits.get((org, claim.budget))
-        if known is None or known[0] < claim.version:
-            known = part.limits[org, claim.budget] = (claim.version, claim.limit)
+        if known is None:
+            known = part.limits[org, claim.budget] = _Limit(claim.version, claim.limit, claim.until)
+        elif known.version < claim.version:
+            known.version, known.limit = claim.version, claim.limit
+            known.last(claim.until)
         consumed = held = 0
         bucket: _Bucket | None = None
         for name in claim.window:
@@ -242,12 +238,13 @@ class MemoryGate:
         name = claim.window[-1]
         if bucket is None:
             bucket = part.buckets[org, claim.budget, name] = _Bucket(until=claim.until)
+            known.last(claim.until)
         view = BudgetHold(
             budget=claim.budget,
             bucket=name,
             until=claim.until,
-            limit=known[1],
-            limit_version=known[0],
+            limit=known.limit,
+            limit_version=known.version,
             mode="hard" if claim.hard else "soft",
             consumed=consumed,
             held=held,
@@ -261,7 +258,7 @@ class MemoryGate:
         grant: int,
         seen: tuple[BudgetHold, ...],
         buckets: list[_Bucket],
-        now: datetime,
+        seconds: float,
     ) -> Granted:
         amount = request.base + request.unit * grant
         for bucket in buckets:
@@ -269,8 +266,8 @@ class MemoryGate:
         slots: tuple[str, ...] = ()
         rates: tuple[tuple[RateClaim, int, float], ...] = ()
         if request.rates:
-            slots = self._take_rates(part, request, now.timestamp())
-            rates = self._rates(part, request, now.timestamp())
+            slots = self._take_rates(part, request, seconds)
+            rates = self._rates(part, request, seconds)
         granted = Granted(amount, grant, seen, rates)
         hold = _Hold(request.org, amount, request.accounted_at, buckets, granted, slots)
         part.holds[request.attempt] = part.unlogged[request.attempt] = hold
@@ -319,21 +316,24 @@ class MemoryGate:
                 bucket.unconfirmed -= hold.amount
 
     def _full(self, part: _Partition, request: AdmitRequest, now: float) -> Refused | None:
+        """The limit that is in the way, if one is: first one that this request can never pass, else the first that is full."""
+        full: RateClaim | None = None
+        wait: float | None = None
         for claim in request.rates:
-            wait = 0.0
+            need = request.tokens if claim.kind == "tokens" else 1
+            if need > claim.limit:
+                full, wait = claim, None
+                break
+            if full is not None:
+                continue
             if claim.kind == "concurrent":
                 if part.slots.get(claim.key, 0) >= claim.limit:
-                    wait = BUSY_RETRY
-            else:
-                need = 1 if claim.kind == "requests" else request.tokens
-                rate = part.rates.setdefault(claim.key, _Rate())
-                over = rate.used(now) + need - claim.limit
-                if over > 0:
-                    wait = rate.room_in(now, over)
-            if wait:
-                rates = self._rates(part, request, now)
-                return Refused("rate_limit_exceeded", retry_after=wait, rate=claim, rates=rates)
-        return None
+                    full, wait = claim, BUSY_RETRY
+            elif (rate := part.rates.get(claim.key)) is not None and (over := rate.used(now) + need - claim.limit) > 0:
+                full, wait = claim, rate.room_in(now, over)
+        if full is None:
+            return None
+        return Refused("rate_limit_exceeded", retry_after=wait, rate=full, rates=self._rates(part, request, now))
 
     def _take_rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[str, ...]:
         slots = []
@@ -343,9 +343,10 @@ class MemoryGate:
                 slots.append(claim.key)
             else:
                 need = 1 if claim.kind == "requests" else request.tokens
-                rate = part.rates.setdefault(claim.key, _Rate())
+                rate = part.rates.setdefault(claim.key, RateWindow())
                 rate.entries.append((now, need))
                 rate.total += need
+                part.rates.move_to_end(claim.key)
         return tuple(slots)
 
     def _rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[tuple[RateClaim, int, float], ...]:
@@ -354,7 +355,7 @@ class MemoryGate:
             if claim.kind == "concurrent":
                 found.append((claim, claim.limit - part.slots.get(claim.key, 0), 0.0))
             else:
-                rate = part.rates.setdefault(claim.key, _Rate())
+                rate = part.rates.get(claim.key) or RateWindow()
                 found.append((claim, max(0, claim.limit - rate.used(now)), rate.whole_in(now)))
         return tuple(found)
 
@@ -368,13 +369,19 @@ class MemoryGate:
         hold.slots = ()
 
     def _prune(self, part: _Partition, now: datetime) -> None:
-        """Forgets buckets that no window counts any more, and once-keys past their day."""
+        """Forgets buckets that no window counts any more and limits of such buckets only, once-keys past their day, and rate
+        keys that nothing was admitted under for a window: the first ones, for the last one used is the last."""
         part.pruned = now
         old = [k for k, b in part.buckets.items() if b.until and now - b.until > _PRUNE_AFTER and not b.held]
         for key in old:
             del part.buckets[key]
         for once in [k for k, entry in part.once.items() if now - entry.at > REMEMBER]:
             del part.once[once]
+        for budget in [k for k, known in part.limits.items() if known.until and now - known.until > _PRUNE_AFTER]:
+            del part.limits[budget]
+        seconds = self._passed()
+        while part.rates and not next(iter(part.rates.values())).used(seconds):
+            part.rates.popitem(last=False)
 
 
 def _affordable(left: int, request: AdmitRequest) -> int:

@@ -105,20 +105,29 @@ local function rates_now()
   return found
 end
 
+-- The number of the limit that is in the way and the seconds to wait: first one that this request can never pass (false),
+-- else the first that is full.
 local function full()
+  local first, wait
   for number, claim in ipairs(rates) do
-    local wait
-    if claim[2] == 'concurrent' then
-      wait = taken(claim) >= claim[3] and BUSY_RETRY
-    else
-      local window = window_of(claim[1])
-      local over = window.total + need(claim) - claim[3]
-      wait = over > 0 and room_in(claim[1], window, over)
+    if (claim[2] == 'tokens' and tokens or 1) > claim[3] then
+      return number, false
     end
-    if wait then
-      return number, wait
+    if not first then
+      local busy
+      if claim[2] == 'concurrent' then
+        busy = taken(claim) >= claim[3] and BUSY_RETRY
+      else
+        local window = window_of(claim[1])
+        local over = window.total + need(claim) - claim[3]
+        busy = over > 0 and room_in(claim[1], window, over)
+      end
+      if busy then
+        first, wait = number, busy
+      end
     end
   end
+  return first, wait
 end
 
 local function take_rates()
@@ -139,24 +148,25 @@ local function take_rates()
   return slots
 end
 
--- The highest version of a limit that the gate was ever shown.
+-- The highest version of a limit that the gate was shown, and whether it is news.
 local function limit_of(budget, version, limit)
   local known = redis.call('HGET', BUDGETS, budget)
   if known then
     local old, kept = string.match(known, '^(-?%d+) (-?%d+)$')
     if tonumber(old) >= version then
-      return tonumber(old), tonumber(kept)
+      return tonumber(old), tonumber(kept), false
     end
   end
   redis.call('HSET', BUDGETS, budget, text(version) .. ' ' .. text(limit))
-  return version, limit
+  return version, limit, true
 end
 
 -- The budget as it is now (unconfirmed holds count as consumed), and the bucket that would take the hold.
 local function look(claim)
   local name, window, until_, limit, version, hard = claim[1], claim[2], claim[3], claim[4], claim[5], claim[6]
   local budget = org .. '/' .. name
-  version, limit = limit_of(budget, version, limit)
+  local news
+  version, limit, news = limit_of(budget, version, limit)
   local consumed, held, bucket, new = 0, 0, nil, false
   for _, part in ipairs(window) do
     bucket = budget .. '/' .. part
@@ -165,6 +175,13 @@ local function look(claim)
     consumed = math.min(consumed + amount(found[1]) + unconfirmed, MAX)
     held = math.min(held + amount(found[2]) - unconfirmed, MAX)
     new = not found[1] and not found[2]
+  end
+  if news or new then
+    if until_ then
+      redis.call('ZADD', DUE, 'GT', text(until_ + HOUR), 'l' .. budget)
+    else
+      redis.call('ZREM', DUE, 'l' .. budget)
+    end
   end
   local view = {name, window[#window], until_ or false, limit, version, hard, consumed, held}
   return view, bucket, new

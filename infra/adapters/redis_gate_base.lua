@@ -7,7 +7,8 @@
 --   holds     attempt -> what it holds (see `keep`)       unlogged  <org>/<attempt> by accounted_at
 --   once      key -> {request, accounted_at, outcome}     slots     concurrency taken, by rate key
 --   rates     <key>: first, next, total; <key>#<n>: at, amount
---   due       b<bucket> and o<once key> by the time they can be forgotten; idle: rate keys likewise
+--   due       b<bucket>, l<org>/<budget> (its limit) and o<once key> by the time they can be forgotten; idle: rate keys
+--             likewise
 --
 -- Times are microseconds since 1970, money is nano-dollars: whole numbers that a double holds exactly up to 2^53. What is
 -- summed is summed by HINCRBY in 64 bits; only what is read into Lua saturates.

@@ -78,8 +78,8 @@ local function forget_rate(key)
   redis.call('ZREM', IDLE, key)
 end
 
--- Forgets buckets that no window counts any more, once-keys past their day and idle rate keys. What still holds
--- something is asked again a minute later. False: there may be more.
+-- Forgets buckets that no window counts any more and limits of such buckets only, once-keys past their day and idle rate
+-- keys. What still holds something is asked again a minute later. False: there may be more.
 local function prune(now)
   local limit = '(' .. text(now)
   local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', limit, 'LIMIT', 0, PRUNE_AT_ONCE)
@@ -87,6 +87,9 @@ local function prune(now)
     local name = string.sub(member, 2)
     if string.sub(member, 1, 1) == 'o' then
       redis.call('HDEL', ONCE, name)
+      redis.call('ZREM', DUE, member)
+    elseif string.sub(member, 1, 1) == 'l' then
+      redis.call('HDEL', BUDGETS, name)
       redis.call('ZREM', DUE, member)
     elseif amount(redis.call('HGET', BUDGETS, name .. '#h')) == 0 then
       redis.call('HDEL', BUDGETS, name .. '#c', name .. '#h', name .. '#u')

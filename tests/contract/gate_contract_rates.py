@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.ports import Granted, Refused
+from commands.ports import Granted, RateClaim, Refused
 from domain.fold import Attempt, Books, State
 from tests.contract.gate_contract import Gates, few
-from tests.contract.gate_house import NOON, books_of, cap, fact, rate
+from tests.contract.gate_house import NOON, books_of, cap, day, fact, rate
 
 WINDOW = 60.0
 
@@ -83,6 +83,33 @@ class RateContract(Gates):
             refused = await house.refuse(cap(1, budget="small"), rates=(rate("requests", 5),))
             assert refused.code == "insufficient_quota"
             assert refused.rates[0][1] == 5
+
+    @pytest.mark.parametrize(
+        ("kind", "limit", "tokens"), [("tokens", 7, 8), ("tokens", 0, 1), ("requests", 0, 0), ("concurrent", 0, 0)]
+    )
+    async def test_what_is_above_a_whole_limit_is_not_told_to_wait(self, kind: str, limit: int, tokens: int) -> None:
+        """It can never pass, so there is no `retry_after`; that limit is named, also behind one that is only full for now."""
+        async with self.house() as house:
+            full, never = RateClaim("other", "requests", 1), rate(kind, limit)
+            await house.hold("first", rates=(full,))
+            refused = await house.refuse(rates=(full, never), tokens=tokens)
+            assert (refused.code, refused.rate, refused.retry_after) == ("rate_limit_exceeded", never, None)
+            assert [remains for _, remains, _ in refused.rates] == [0, limit]
+
+    async def test_a_budgets_limit_is_forgotten_with_its_last_bucket(self) -> None:
+        """An hour after it: what was shown last of a budget that nobody uses takes no room. Of one in use it counts for ever."""
+        async with self.house() as house:
+            await house.hold("first", day(100, version=2, until=NOON))
+            await house.settle(fact("Failed", "first"))
+            house.clock.advance(1800)
+            later = day(0, version=1, until=NOON + timedelta(hours=2), bucket="1.2026-11-24")
+            assert (await house.refuse(later, base=1000)).seen[0].limit_version == 2
+            house.clock.advance(2 * 3600)
+            await house.settle(fact("GateOpened"))
+            assert (await house.refuse(later, base=1000)).seen[0].limit_version == 2
+            house.clock.advance(3600)
+            await house.settle(fact("GateOpened"))
+            assert (await house.refuse(later, base=1000)).seen[0].limit_version == 1
 
     async def test_what_a_budget_refuses_uses_up_no_rate(self) -> None:
         """And what a rate limit refuses holds no money."""

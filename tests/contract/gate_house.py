@@ -46,9 +46,11 @@ def cap(limit: int = 100, version: int = 1, *, hard: bool = True, budget: str = 
     return BudgetClaim(budget, (LIFETIME,), None, limit, version, hard)
 
 
-def day(limit: int = 100, *, until: datetime, budget: str = "day") -> BudgetClaim:
+def day(
+    limit: int = 100, *, until: datetime, budget: str = "day", version: int = 1, bucket: str = "1.2026-11-23"
+) -> BudgetClaim:
     """A budget whose only bucket leaves the window at `until`."""
-    return BudgetClaim(budget, ("1.2026-11-23",), until, limit, 1, True)
+    return BudgetClaim(budget, (bucket,), until, limit, version, True)
 
 
 @dataclass

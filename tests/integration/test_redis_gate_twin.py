@@ -251,6 +251,16 @@ SCENARIOS: dict[str, list[tuple[Any, ...]]] = {
         admit("c", budgets=(on("cap", 60, 1),)), admit("c", budgets=(on("cap", 5, 2),)),
         admit("d", base=1, budgets=(on("cap", 5, 3),)), admit("e", base=1, budgets=(on("cap", 50, 2),)),
     ],
+    "the limit of a budget that nobody uses is forgotten": [
+        admit("a", budgets=(on("past", 30, 2),)), settle(("Failed", "a", 0)), advance(60 + 3600), settle(),
+        admit("b", budgets=(on("past", 50, 1),)), advance(60.25), settle(), admit("c", budgets=(on("past", 50, 1),)),
+        admit("d", budgets=(on("cap", 30, 2),)), advance(90_000), settle(), admit("e", budgets=(on("cap", 50, 1),)),
+    ],
+    "what can never pass is told before what is only full": [
+        admit("a", rates=_ALL), admit("b", rates=_ALL, tokens=5), admit("c", rates=_ALL),
+        admit("d", rates=(RateClaim("x", "concurrent", 0),)), admit("e", rates=(RateClaim("y", "requests", 0),)),
+        admit("f", rates=_TOKENS, tokens=5), admit("g", rates=_TOKENS, tokens=3),
+    ],
     "output is clamped to what the tightest budget pays for": [
         admit("a", base=3, unit=4, want=50, budgets=(on("day", 90), on("cap", 60))),
         admit("b", base=3, unit=4, want=50, budgets=(on("day", 90), on("cap", 66))),
