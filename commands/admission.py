@@ -30,6 +30,9 @@ _MOST = 1 << 62
 """Nano-dollars. Stored amounts are 64-bit integers."""
 
 
+_PER = {"requests": "requests per minute", "tokens": "tokens per minute", "concurrent": "requests at a time"}
+
+
 class View(Protocol):
     """What admission asks of the view of the control topic."""
 
@@ -292,12 +295,22 @@ def _reason(refused: Refused) -> str:
         case "insufficient_quota":
             return f"budget {refused.budget} is exhausted"
         case "rate_limit_exceeded":
-            rate = refused.rate
-            return f"rate limit reached: {rate.limit} {rate.kind}" if rate else "rate limit reached"
+            return _rate_reason(refused)
         case "duplicate_request":
             return f"this Idempotency-Key was used for {refused.first}"
         case code:
             return code
+
+
+def _rate_reason(refused: Refused) -> str:
+    if refused.rate is None:
+        return "rate limit reached"
+    named = f"{refused.rate.limit} {_PER[refused.rate.kind]}"
+    if refused.retry_after is not None:
+        return f"rate limit reached: {named}"
+    if refused.rate.kind == "tokens":
+        return f"request too large for the limit of {named}: it can never pass; send less, or ask for less output"
+    return f"the limit is {named}: no request can ever pass"
 
 
 def _give_up(acknowledged: "asyncio.Future[int]") -> None:

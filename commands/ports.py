@@ -206,7 +206,7 @@ class Granted(Struct, frozen=True):
 class Refused(Struct, frozen=True):
     """Nothing was held. `code`: ``insufficient_quota``, ``budget_busy``, ``rate_limit_exceeded``, ``duplicate_request``,
     ``gate_unavailable``. `budget` names the one that refused, `first` and `outcome` the request an Idempotency-Key was
-    used for; `retry_after` in seconds where waiting can help."""
+    used for; `retry_after` in seconds where waiting can help: a rate limit without it is one that this request can never pass."""
 
     code: str
     seen: tuple[BudgetHold, ...] = ()

@@ -205,7 +205,8 @@ class Router:
             extra["budget"] = self._budget_json(caller, refused)
         if refused.first is not None:
             extra["request_id"], extra["outcome"] = refused.first, refused.outcome
-        if denied.code in ("insufficient_quota", "duplicate_request"):
+        hopeless = denied.code == "rate_limit_exceeded" and refused.retry_after is None
+        if hopeless or denied.code in ("insufficient_quota", "duplicate_request"):
             headers.append((b"x-should-retry", b"false"))
         if refused.retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(refused.retry_after + 0.5))))

@@ -218,6 +218,24 @@ async def test_the_gates_refusal_is_handed_on(house: House, code: str) -> None:
     assert house.facts() == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "wait", "told"),
+    [
+        ("tokens", 3.0, "rate limit reached: 5 tokens per minute"),
+        ("tokens", None, "5 tokens per minute: it can never pass"),
+        ("requests", None, "5 requests per minute: no request can ever pass"),
+        ("concurrent", 1.0, "rate limit reached: 5 requests at a time"),
+    ],
+)
+async def test_a_rate_limits_refusal_says_whether_waiting_helps(
+    house: House, kind: str, wait: float | None, told: str
+) -> None:
+    """And in which unit the limit is."""
+    house.gate.answer = Refused("rate_limit_exceeded", rate=RateClaim("k", kind, 5), retry_after=wait)
+    with pytest.raises(Denied, match=told):
+        await house.admit(call())
+
+
 async def test_a_closed_gate_is_unavailable(house: House) -> None:
     """503, and no denial: nothing was decided."""
     house.gate.answer = Refused("gate_unavailable")
