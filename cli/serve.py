@@ -1,7 +1,6 @@
 """``tollhouse serve``: embedded mode, everything on one port. Applications under ``/v1``, admins under ``/admin/v1``."""
 
 import asyncio
-import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from api.proxy import Proxy
 from api.site import App, Site
 from cli import log_lines
 from cli.http_server import serve_app
+from cli.running import allow_many_files
 from cli.settings import Settings
 from cli.wiring import Embedded, open_embedded, views_child
 from infra.adapters.data_folder import short_socket
@@ -27,7 +27,7 @@ READ_SIDE_OF_ADMIN = ("/admin/v1/projections", "/admin/v1/operations", "/admin/v
 def serve(settings: Settings) -> None:
     """Runs until SIGTERM. Raises `Conflict` if another process has the folder."""
     log_lines.configure()
-    _allow_many_files()
+    allow_many_files()
     uvloop.run(_serve(settings))
 
 
@@ -73,11 +73,3 @@ def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
     for prefix in (*READ_SIDE, *READ_SIDE_OF_ADMIN):
         mounts[prefix] = read_side
     return Site(mounts, core.reasons, metrics)
-
-
-def _allow_many_files() -> None:
-    """A connection is a file: as many as the system lets us have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))

@@ -7,26 +7,26 @@ in a process of their own (`cli.views`), because the analytics engine wants one 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.assembling import issue_first_admin_key, router_of
+from cli.running import every, kept_running
 from cli.settings import Settings
 from commands.admission import Admission
-from commands.denials import Denials
 from commands.fact_writer import FactWriter
 from commands.handling import Changes, Commands, Reply, Request
 from commands.keeper import Keeper
-from commands.keys import register_admin_key
 from commands.opening import Opening
 from commands.outcomes import Outcomes
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
 from domain import admin_key, model
-from domain.credential import ADMIN, SERVICE, make_key, well_formed
+from domain.credential import ADMIN, make_key
 from domain.errors import Unavailable
 from domain.ids import PARTITIONS, PLATFORM
 from infra.adapters.child_process import ChildProcess
@@ -95,22 +95,16 @@ class Embedded:
         return Reconciliation(self.balances, self.writer, self.keyring, self.log.ends)
 
     def router(self, metrics: "Metrics") -> "Router":
-        from api.router.app import Router
-
-        return Router(
+        return router_of(
+            self.settings,
+            metrics,
             keyring=self.keyring,
             admission=self.admission,
             outcomes=Outcomes(self.gate, self.writer, self.bound_exceeded),
-            denials=Denials(self.writer, self.clock),
+            writer=self.writer,
             upstream=self.upstream,
             clock=self.clock,
-            new_id=new_id,
-            hash_key=lambda key: self.secrets.hash(key) if well_formed(key, SERVICE) else None,
-            unseal=self.secrets.unseal,
-            observe=metrics.observe,
-            once_secret=self.secrets.hash("idempotency").encode(),
-            max_body=self.settings.max_body,
-            read_timeout=self.settings.read_timeout,
+            secrets=self.secrets,
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
@@ -171,10 +165,10 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
             ("relay", core.relay.run),
             ("keyring", core.follower.run),
             ("settler", settler.run),
-            ("keeper", lambda: _every(_KEEPER_SECONDS, keeper.tick)),
-            ("ledger", lambda: _every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
+            ("keeper", lambda: every(_KEEPER_SECONDS, keeper.tick)),
+            ("ledger", lambda: every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
         ):
-            tasks.append(asyncio.create_task(_kept_running(name, work, core.failed)))
+            tasks.append(asyncio.create_task(kept_running(name, work, core.failed)))
         core.follower.step()
         await _first_admin(core)
         opening = Opening(
@@ -249,30 +243,5 @@ async def _first_admin(core: Embedded) -> None:
         write_private(path, make_key(ADMIN, core.secrets.random(256)))
     secret = path.read_text().strip()
 
-    def plan(changes: Changes) -> Reply:
-        register_admin_key(changes, secret, name="first", role="platform-admin")
-        return Reply(b"")
-
-    await core.commands.execute(Request(actor="system"), plan)
+    await issue_first_admin_key(core.commands, secret)
     core.first_admin_key = secret
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await work()
-        await asyncio.sleep(seconds)
-
-
-async def _kept_running(name: str, work: Callable[[], Awaitable[None]], failed: "asyncio.Future[None]") -> None:
-    """Runs `work` for ever: what is unavailable is tried again, a bug ends the process."""
-    while True:
-        try:
-            await work()
-        except Unavailable as error:
-            _log.warning("%s: %s", name, error)
-            await asyncio.sleep(0.2)
-        except Exception as error:
-            _log.exception("%s ended", name)
-            if not failed.done():
-                failed.set_exception(error)
-            raise

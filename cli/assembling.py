@@ -1,0 +1,62 @@
+"""What both modes build the same way, from parts of either."""
+
+from typing import TYPE_CHECKING
+
+from cli.settings import Settings
+from commands.admission import Admission
+from commands.denials import Denials
+from commands.fact_writer import FactWriter
+from commands.handling import Changes, Commands, Reply, Request
+from commands.keys import register_admin_key
+from commands.outcomes import Outcomes
+from commands.ports import Clock, Secrets, Upstream
+from domain.credential import SERVICE, well_formed
+from infra.adapters.ids import new_id
+from projections.keyring import Keyring
+
+if TYPE_CHECKING:
+    from api.metrics import Metrics
+    from api.router.app import Router
+
+
+def router_of(
+    settings: Settings,
+    metrics: "Metrics",
+    *,
+    keyring: Keyring,
+    admission: Admission,
+    outcomes: Outcomes,
+    writer: FactWriter,
+    upstream: Upstream,
+    clock: Clock,
+    secrets: Secrets,
+) -> "Router":
+    """The router of a gateway."""
+    from api.router.app import Router
+
+    return Router(
+        keyring=keyring,
+        admission=admission,
+        outcomes=outcomes,
+        denials=Denials(writer, clock),
+        upstream=upstream,
+        clock=clock,
+        new_id=new_id,
+        hash_key=lambda key: secrets.hash(key) if well_formed(key, SERVICE) else None,
+        unseal=secrets.unseal,
+        observe=metrics.observe,
+        once_secret=secrets.hash("idempotency").encode(),
+        max_body=settings.max_body,
+        read_timeout=settings.read_timeout,
+    )
+
+
+async def issue_first_admin_key(commands: Commands, secret: str, key: str | None = None) -> bytes:
+    """Makes `secret` a platform admin key; the answer is its id. `key`: an Idempotency-Key under which only the first try counts."""
+
+    def plan(changes: Changes) -> Reply:
+        issued = register_admin_key(changes, secret, name="first", role="platform-admin")
+        return Reply(issued.id.encode())
+
+    answer = await commands.execute(Request(actor="system", key=key, fingerprint="first admin key"), plan)
+    return answer.body

@@ -1,0 +1,48 @@
+"""What runs for ever in a process: work that outlives outages of what it needs, and ends the process if it has a bug."""
+
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Awaitable, Callable
+
+from domain.errors import Unavailable
+
+AGAIN = 0.2
+"""Seconds before work whose needs were unavailable is tried again."""
+
+_TELL_AGAIN = 10.0
+_log = logging.getLogger("tollhouse")
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """`work`, again and again, with a pause between."""
+    while True:
+        await work()
+        await asyncio.sleep(seconds)
+
+
+async def kept_running(name: str, work: Callable[[], Awaitable[None]], failed: "asyncio.Future[None]") -> None:
+    """Runs `work` for ever: what is unavailable is tried again, a bug ends the process, which `failed` tells."""
+    told, at = "", 0.0
+    while True:
+        try:
+            await work()
+        except Unavailable as error:
+            if error.message != told or time.monotonic() - at > _TELL_AGAIN:
+                told, at = error.message, time.monotonic()
+                _log.warning("%s: %s", name, error)
+            await asyncio.sleep(AGAIN)
+        except Exception as error:
+            _log.exception("%s ended", name)
+            if not failed.done():
+                failed.set_exception(error)
+            raise
+
+
+def allow_many_files() -> None:
+    """A connection is a file: as many as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))
