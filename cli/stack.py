@@ -1,4 +1,4 @@
-"""``tollhouse stack``: real Kafka, PostgreSQL and Redis on this machine, for development and tests."""
+"""``tollhouse stack``: real Kafka, PostgreSQL, Redis and ClickHouse on this machine, for development and tests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ Cache = Annotated[
 
 def register(root: typer.Typer) -> None:
     """Adds the noun to `root`."""
-    app = noun(root, "stack", "Real Kafka, PostgreSQL and Redis on this machine, without Docker.")
+    app = noun(root, "stack", "Real Kafka, PostgreSQL, Redis and ClickHouse on this machine, without Docker.")
 
     @app.command("up")
     def up(

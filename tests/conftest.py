@@ -46,13 +46,13 @@ def postgres_class(request: pytest.FixtureRequest, postgres: PostgresServer) -> 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """One broker, PostgreSQL and Redis for the whole run. A test that breaks one calls `up()` again."""
+    """One broker, PostgreSQL, Redis and ClickHouse for the whole run. A test that breaks one calls `up()` again."""
     with fresh_stack() as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def stack_of_three() -> Iterator[Stack]:
-    """Three brokers, PostgreSQL and Redis for the whole run. A test that breaks one calls `up()` again."""
+    """Three brokers, PostgreSQL, Redis and ClickHouse for the whole run. A test that breaks one calls `up()` again."""
     with fresh_stack(brokers=3) as made:
         yield made

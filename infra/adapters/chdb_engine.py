@@ -12,16 +12,19 @@ import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error as ClientError
+from urllib3.exceptions import HTTPError
 
 from domain.errors import Unavailable
 
 DATABASE = "tollhouse"
-"""Where the tables are. Stored format."""
+"""Where the tables are, unless a URL names another. Stored format."""
 
 SETTINGS = {"date_time_input_format": "best_effort", "date_time_output_format": "iso", "session_timezone": "UTC"}
 
 _PIECE = 1 << 19
 """Bytes that a streamed answer is read by."""
+
+_BROKEN_OFF = b"__exception__\r\n"
 
 _INSERT = {"optimize_on_insert": 0, "input_format_parallel_parsing": 0}  # merging comes later; one block, in order
 
@@ -40,25 +43,18 @@ def in_process(path: Path) -> "Analytics":
     )
 
 
-def on_server(url: str) -> "Analytics":
-    """A ClickHouse server, by its URL (``http://user:password@host:8123``)."""
-    return Analytics(
-        lambda database: clickhouse_connect.get_client(dsn=url, database=database or "__default__", settings=SETTINGS)
-    )
-
-
 class Analytics:
-    """Queries, commands and inserts. Safe to use from any thread."""
+    """Queries, commands and inserts. Safe to use from any thread. Makes `database` where it is not."""
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
+    def __init__(self, connect: Connect, database: str = DATABASE) -> None:
+        self._connect, self._database = connect, database
         self._idle: list[Client] = []
         self._closed = False
         with _answering():
             first = connect(None)
-            first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
             first.close()
-            self._idle.append(connect(DATABASE))
+            self._idle.append(connect(database))
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -76,7 +72,7 @@ class Analytics:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._connect(DATABASE)
+            return self._connect(self._database)
 
     def command(self, sql: str) -> None:
         """Runs a statement that answers nothing."""
@@ -106,9 +102,9 @@ class Analytics:
                 while piece := stream.read(_PIECE):
                     whole, newline, rest = (rest + piece).rpartition(b"\n")
                     if newline:
-                        yield decode(whole)
+                        yield _whole(decode, whole)
             if rest:
-                yield decode(rest)
+                yield _whole(decode, rest)
 
     def value(self, sql: str, params: Mapping[str, Any] | None = None) -> str:
         """The one value of the one row, as text."""
@@ -122,6 +118,13 @@ class Analytics:
             self._idle.pop().close()
 
 
+def _whole(decode: Callable[[bytes], list[T]], lines: bytes) -> list[T]:
+    """A server that fails in the middle of an answer says so behind its rows."""
+    if _BROKEN_OFF in lines:
+        raise Unavailable(f"analytics: {lines[lines.index(_BROKEN_OFF) :]!s:.500}", code="analytics_unavailable")
+    return decode(lines)
+
+
 _lines = msgspec.json.Encoder().encode_lines
 
 
@@ -129,5 +132,5 @@ _lines = msgspec.json.Encoder().encode_lines
 def _answering() -> Iterator[None]:
     try:
         yield
-    except ClientError as error:
+    except (ClientError, HTTPError) as error:  # the second while an answer is read piece by piece
         raise Unavailable(f"analytics: {error!s:.500}", code="analytics_unavailable") from error

@@ -1,4 +1,4 @@
-"""The local stack: real Kafka, PostgreSQL and Redis on this machine, without Docker and without root. Linux only.
+"""The local stack: real Kafka, PostgreSQL, Redis and ClickHouse on this machine, without Docker and without root. Linux only.
 
 For development and tests. `Stack` is all of it; ``tollhouse stack`` is its command line.
 """

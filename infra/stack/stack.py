@@ -19,6 +19,7 @@ import msgspec
 
 from domain.errors import Conflict, NotFound, invalid
 from infra.stack import running
+from infra.stack.clickhouse import ClickHouse
 from infra.stack.kafka import Broker, Node, Runtime, Tell, train
 from infra.stack.ports import HOST, choose
 from infra.stack.postgres import Postgres
@@ -28,6 +29,9 @@ from infra.stack.server import Server, launch, sweep
 from infra.stack.state import ServerState, State, load, save
 
 BROKER_COUNTS = (1, 3)
+
+_OTHERS = ("postgres", "redis", "clickhouse")
+_NAMED = Postgres | Redis | ClickHouse
 
 
 class ServerStatus(msgspec.Struct):
@@ -41,7 +45,7 @@ class ServerStatus(msgspec.Struct):
 
 
 class Stack:
-    """Kafka, PostgreSQL and Redis in `folder`.
+    """Kafka, PostgreSQL, Redis and ClickHouse in `folder`.
 
     `brokers`: 1 or 3; None is what the folder has, else 1. `cache`: where Kafka's jars are kept for all folders. As a context
     manager it is up inside the block and down afterwards. Every method that starts something raises `Unavailable`: with code
@@ -75,21 +79,22 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where clients find each: ``kafka`` (HOST:PORT, comma separated), ``postgres`` and ``redis`` (URLs). The ports stay the
-        same for ever. Raises `NotFound` before the first `up`."""
+        """Where clients find each: ``kafka`` (HOST:PORT, comma separated), ``postgres``, ``redis`` and ``clickhouse`` (URLs). The
+        ports stay the same for ever. Raises `NotFound` before the first `up`."""
         state = self._known()
         kafka = ",".join(f"{HOST}:{node.port}" for node in _nodes(state))
         servers = self._servers(state).values()
-        return {"kafka": kafka, **{each.name: each.url for each in servers if isinstance(each, Postgres | Redis)}}
+        return {"kafka": kafka, **{each.name: each.url for each in servers if isinstance(each, _NAMED)}}
 
     @property
     def environment(self) -> dict[str, str]:
-        """`urls` as the settings of Tollhouse: TOLLHOUSE_KAFKA, TOLLHOUSE_POSTGRES, TOLLHOUSE_REDIS."""
+        """`urls` as the settings of Tollhouse: TOLLHOUSE_KAFKA, TOLLHOUSE_POSTGRES and so on."""
         return {f"TOLLHOUSE_{name.upper()}": url for name, url in self.urls.items()}
 
     @property
     def names(self) -> list[str]:
-        """The servers: ``kafka-1`` to ``kafka-3``, ``postgres``, ``redis``. Raises `NotFound` before the first `up`."""
+        """The servers: ``kafka-1`` to ``kafka-3``, ``postgres``, ``redis``, ``clickhouse``. Raises `NotFound` before the first
+        `up`."""
         return list(self._known().servers)
 
     def up(self) -> None:
@@ -98,6 +103,9 @@ class Stack:
             state = load(self.folder) or self._new()
             if self._brokers not in (None, state.brokers):
                 raise Conflict(f"{self.folder} has {state.brokers} broker(s), not {self._brokers}: use another folder")
+            for name in _OTHERS:
+                if name not in state.servers:  # the folder is older than this kind of server
+                    state.servers[name] = ServerState(choose(1))
             servers = self._servers(state)
             self._start(state, [servers[name] for name, each in state.servers.items() if not _alive(each)], servers)
 
@@ -185,16 +193,21 @@ class Stack:
     def _servers(self, state: State) -> dict[str, Server]:
         nodes = _nodes(state)
         brokers = [Broker(self.folder / node.name, node, nodes, self._runtime) for node in nodes]
-        postgres = Postgres(self.folder / "postgres", state.servers["postgres"].ports[0], state.password)
-        redis = Redis(self.folder / "redis", state.servers["redis"].ports[0])
-        servers: list[Server] = [*brokers, postgres, redis]
+        port = {name: each.ports[0] for name, each in state.servers.items()}
+        servers: list[Server] = [
+            *brokers,
+            Postgres(self.folder / "postgres", port["postgres"], state.password),
+            Redis(self.folder / "redis", port["redis"]),
+        ]
+        if "clickhouse" in port:
+            servers.append(ClickHouse(self.folder / "clickhouse", port["clickhouse"], state.password))
         return {server.name: server for server in servers}
 
     def _new(self) -> State:
         brokers = self._brokers or 1
-        ports = iter(choose(2 * brokers + 2))
+        ports = iter(choose(2 * brokers + len(_OTHERS)))
         servers = {f"kafka-{number}": ServerState([next(ports), next(ports)]) for number in range(1, brokers + 1)}
-        servers |= {name: ServerState([next(ports)]) for name in ("postgres", "redis")}
+        servers |= {name: ServerState([next(ports)]) for name in _OTHERS}
         state = State(brokers, secrets.token_urlsafe(18), servers)
         save(self.folder, state)
         return state

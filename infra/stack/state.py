@@ -19,7 +19,7 @@ class ServerState(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """`password`: PostgreSQL's. `servers` by name."""
+    """`password`: PostgreSQL's and ClickHouse's. `servers` by name."""
 
     brokers: int
     password: str

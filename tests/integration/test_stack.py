@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import clickhouse_connect
 import confluent_kafka
 import psycopg
 import pytest
 import redis
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, PartitionMetadata
 
 from domain.errors import Conflict, NotFound, Unavailable
@@ -26,7 +30,7 @@ from tests.stack import fresh_stack
 
 SECONDS = 30.0
 OTHER_ADDRESS = "127.0.0.2"
-NAMES = ["kafka-1", "postgres", "redis"]
+NAMES = ["kafka-1", "postgres", "redis", "clickhouse"]
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +82,30 @@ def consume(stack: Stack, topic: str, count: int) -> list[str]:
 
 
 def rows(stack: Stack) -> list[tuple[int]]:
+    """What both databases have."""
     with psycopg.connect(stack.urls["postgres"]) as connection:
-        return connection.execute("SELECT n FROM kept ORDER BY n").fetchall()
+        found = connection.execute("SELECT n FROM kept ORDER BY n").fetchall()
+    with clickhouse(stack) as client:
+        assert [tuple(row) for row in client.query("SELECT n FROM kept ORDER BY n").result_rows] == found
+    return found
 
 
 def insert(stack: Stack, n: int) -> None:
+    """A row in PostgreSQL, and one in ClickHouse."""
     with psycopg.connect(stack.urls["postgres"]) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
         connection.execute("INSERT INTO kept VALUES (%s)", (n,))
+    with clickhouse(stack) as client:
+        client.command("CREATE TABLE IF NOT EXISTS kept (n Int32) ENGINE = MergeTree ORDER BY n")
+        client.insert("kept", [[n]], column_names=["n"])
+
+
+@contextmanager
+def clickhouse(stack: Stack) -> Iterator[Client]:
+    """ClickHouse's own client."""
+    client = clickhouse_connect.get_client(dsn=stack.urls["clickhouse"])
+    yield client
+    client.close()
 
 
 def pids(stack: Stack) -> dict[str, int | None]:
@@ -136,7 +156,7 @@ def test_every_server_answers_its_own_client(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_server_comes_back_on_its_port_with_its_data(stack: Stack, name: str) -> None:
-    """After kill -9, `up` starts that server alone; what Kafka and PostgreSQL had acknowledged is there."""
+    """After kill -9, `up` starts that server alone; what Kafka, PostgreSQL and ClickHouse had acknowledged is there."""
     topic, n = f"killed-{name}", 100 + NAMES.index(name)
     create_topic(stack, topic)
     produce(stack, topic, "kept")
@@ -154,7 +174,7 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(stack: Stack, name
 
 
 def test_all_killed_at_once_come_back(stack: Stack) -> None:
-    """One `up` brings back all three."""
+    """One `up` brings back all of them."""
     insert(stack, 200)
     for name in NAMES:
         stack.kill(name)
@@ -259,7 +279,7 @@ def test_the_command_line_says_where_everything_is(stack: Stack) -> None:
     """`status -o json`: a row per server, and the settings that lead to them."""
     said = json.loads(tollhouse("status", "--dir", str(stack.folder), "-o", "json").stdout)
     assert said["environment"] == stack.environment
-    assert list(said["environment"]) == ["TOLLHOUSE_KAFKA", "TOLLHOUSE_POSTGRES", "TOLLHOUSE_REDIS"]
+    assert list(said["environment"]) == [f"TOLLHOUSE_{name}" for name in ("KAFKA", "POSTGRES", "REDIS", "CLICKHOUSE")]
     assert {each["name"]: each["pid"] for each in said["data"]} == pids(stack)
 
 
@@ -318,3 +338,23 @@ def test_three_brokers_go_on_without_one() -> None:
         assert set(states(three).values()) == {"ready"}
         produce(three, "copied", "after")
         assert consume(three, "copied", 3) == ["before", "without one", "after"]
+
+
+def test_a_folder_that_is_older_than_clickhouse_gets_it(stack: Stack) -> None:
+    """`up` gives it a port and starts it; the other servers keep theirs."""
+    stack.down()
+    state = load(stack.folder)
+    assert state is not None
+    del state.servers["clickhouse"]
+    save(stack.folder, state)
+    assert list(states(stack)) == NAMES[:-1]
+    stack.up()
+    assert states(stack) == dict.fromkeys(NAMES, "ready")
+
+
+def test_clickhouse_asks_for_its_password(stack: Stack) -> None:
+    """Another one is refused by the code that ClickHouse has for it."""
+    wrong = stack.urls["clickhouse"].replace("tollhouse:", "tollhouse:x")
+    with pytest.raises(DatabaseError) as refused:
+        clickhouse_connect.get_client(dsn=wrong)
+    assert refused.value.code == 516
