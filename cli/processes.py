@@ -1,4 +1,5 @@
-"""``tollhouse serve``, ``hello``, ``load``, ``demo``, ``doctor``, ``completion``: what runs here instead of asking a server."""
+"""What runs here instead of asking a server: ``tollhouse serve``, the processes of distributed mode and their ``bootstrap``, ``hello``,
+``load``, ``demo``, ``doctor``, ``completion``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT; port 0 
 def register(root: typer.Typer) -> None:
     """Adds the commands to `root`."""
     _serve(root)
+    _worker(root)
     _hello(root)
     _load(root)
     _demo(root)
@@ -40,6 +42,42 @@ def _serve(root: typer.Typer) -> None:
         from cli.settings import load_settings
 
         run(load_settings({"data": data, "listen": listen, "sync": sync}))
+
+
+def _worker(root: typer.Typer) -> None:
+    @root.command("worker")
+    def worker(listen: Listen = None) -> None:
+        """Keep the views of distributed mode, together with all other workers."""
+        from cli.settings import load_settings
+        from cli.worker import work
+
+        work(load_settings({"listen": listen}))
+
+
+def _distributed(root: typer.Typer) -> None:
+    @root.command("bootstrap")
+    def bootstrap() -> None:
+        """Make topics, tables and the first admin key of distributed mode; what is there stays as it is."""
+        from cli.bootstrap import bootstrap as run
+        from cli.settings import load_settings
+
+        run(load_settings())
+
+    @root.command("gateway")
+    def gateway(listen: Listen = None) -> None:
+        """Run a gateway of distributed mode: it takes the requests of applications."""
+        from cli.gateway import serve_gateway
+        from cli.settings import load_settings
+
+        serve_gateway(load_settings({"listen": listen}))
+
+    @root.command("control")
+    def control(listen: Listen = None) -> None:
+        """Run a control process of distributed mode: it takes commands and forwards them to the gateways."""
+        from cli.control import serve_control
+        from cli.settings import load_settings
+
+        serve_control(load_settings({"listen": listen}))
 
 
 def _hello(root: typer.Typer) -> None:

@@ -39,7 +39,7 @@ class Engine:
         self._moved = threading.Condition()
         self._marks = dict(sink.marks())
         self._blocked = self._blocking()
-        self._dropped = {(p.record.partition, p.record.offset) for p in parking.parked(name, dropped=True)}
+        self._dropped = self._given_up()
 
     # ------------------------------------------------------------ feeding
 
@@ -142,12 +142,15 @@ class Engine:
 
     def _blocking(self) -> dict[tuple[int, str], int]:
         """Per partition and organization the offset of its first parked event."""
-        first: dict[tuple[int, str], int] = {}
-        if self._policy is Policy.PARK_ORG:
-            for parked in self._parking.parked(self.name):
-                if parked.org:
-                    first.setdefault((parked.record.partition, parked.org), parked.record.offset)
-        return first
+        if self._policy is not Policy.PARK_ORG:
+            return {}
+        first = self._parking.first(self.name)
+        return {(parked.record.partition, parked.org): parked.record.offset for parked in first if parked.org}
+
+    def _given_up(self) -> set[tuple[int, int]]:
+        """The places of what an admin dropped."""
+        dropped = self._parking.parked(self.name, dropped=True)
+        return {(parked.record.partition, parked.record.offset) for parked in dropped}
 
     def retry(self, id: str) -> int:
         """Applies a parked event and, where it held up its organization, the later ones up to the next that fails; answers
@@ -197,6 +200,23 @@ class Engine:
         """The watermark, as of now."""
         with self._moved:
             return dict(self._marks)
+
+    def refresh(self) -> None:
+        """Takes over what other processes did: how far they moved the view, what they parked, retried or dropped.
+
+        An event that waits with nothing left before it, because its organization was released in one process while another
+        still held it back, is applied here. Raises `Unavailable`.
+        """
+        with self._lock:
+            marks = dict(self._sink.marks())
+            self._dropped |= self._given_up()
+            self._blocked = self._blocking()
+            for first in self._parking.first(self.name) if self._blocked else ():
+                if first.error is None:
+                    self._replay(self._queue(first.id))
+            with self._moved:
+                self._marks = marks
+                self._moved.notify_all()
 
     def offsets(self, partitions: int) -> list[int]:
         """The next offset of each partition."""

@@ -1,6 +1,7 @@
 """What the projections need from outside. Adapters live in `infra.adapters`; suites in `tests/contract`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
@@ -153,6 +154,9 @@ class Store(Protocol):
     def drop(self, version: int) -> None:
         """Forgets a version that is not live."""
 
+    def standing_still(self, version: int) -> AbstractContextManager[object]:
+        """No other process applies anything to `version` meanwhile, for seconds at most."""
+
 
 class Parked(Struct, frozen=True, kw_only=True):
     """An event taken out of a projection's way. `error` says why it could not be taken in; `error` None: only because an
@@ -176,6 +180,9 @@ class Parking(Protocol):
 
     def parked(self, projection: str | None = None, *, dropped: bool = False) -> Sequence[Parked]:
         """In order of projection, partition and offset: those that wait, or those that were dropped."""
+
+    def first(self, projection: str) -> Sequence[Parked]:
+        """Of each organization in each partition the first that waits."""
 
     def get(self, id: str) -> Parked:
         """Raises `NotFound`."""

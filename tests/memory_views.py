@@ -25,6 +25,12 @@ class MemoryParking:
         found = [p for p in self.kept.values() if p.dropped == dropped and projection in (None, p.projection)]
         return sorted(found, key=lambda p: (p.projection, p.record.partition, p.record.offset))
 
+    def first(self, projection: str) -> Sequence[Parked]:
+        first: dict[tuple[int, str], Parked] = {}
+        for parked in self.parked(projection):
+            first.setdefault((parked.record.partition, parked.org), parked)
+        return list(first.values())
+
     def get(self, id: str) -> Parked:
         if id not in self.kept or self.kept[id].dropped:
             raise NotFound(id)

@@ -38,6 +38,18 @@ class RowParking:
             )
             return [_parked(row) for row in found]
 
+    def first(self, projection: str) -> Sequence[Parked]:
+        """See `Parking`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                f"SELECT {_COLUMNS} FROM parked WHERE dropped = 0 AND projection = ?"
+                ' AND (partition, org, "offset") IN (SELECT partition, org, min("offset") FROM parked'
+                "  WHERE dropped = 0 AND projection = ? GROUP BY partition, org)"
+                ' ORDER BY partition, "offset"',
+                (projection, projection),
+            )
+            return [_parked(row) for row in found]
+
     def get(self, id: str) -> Parked:
         """See `Parking`."""
         with self._file.reading() as db:

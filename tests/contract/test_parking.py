@@ -40,6 +40,16 @@ class ParkingContract:
         assert list(parking.parked("balances")) == [a, b]
         assert parking.get("b") == b
 
+    def test_the_first_of_each_organization_is_known(self, parking: Parking) -> None:
+        """Of those that wait for one projection; what was released or dropped is not before the others any more."""
+        parking.park([parked("a", 1), parked("b", 2, None), parked("c", 3), parked("d", 9, None, org="globex")])
+        parking.park([parked("other", 0, projection="usage")])
+        assert [one.id for one in parking.first("balances")] == ["a", "d"]
+        parking.release("a")
+        assert [one.id for one in parking.first("balances")] == ["b", "d"]
+        parking.drop("b")
+        assert [one.id for one in parking.first("balances")] == ["c", "d"]
+
     def test_parking_again_keeps_the_first_and_takes_on_an_error(self, parking: Parking) -> None:
         """An event that only waited and now failed says why; one that failed before goes on saying it."""
         parking.park([parked("a", 1, None), parked("b", 2, "first")])

@@ -183,3 +183,38 @@ def test_wait_returns_when_the_view_is_there() -> None:
     feeder.start()
     fed.wait(lambda marks: marks.get(3, Mark()).offset == 9, 10.0)
     feeder.join()
+
+
+def test_what_other_processes_did_is_taken_over() -> None:
+    """Two engines on one view: each goes on where the other one left it, and holds back what the other one parked."""
+    sink, parking = MemorySink(), MemoryParking()
+    one, other = (engine(sink, Policy.PARK_ORG, parking) for _ in range(2))
+    records = two_orgs_in_one_partition()
+    sink.refuse = {3}
+    one.feed(records[:5])
+    other.refresh()
+    assert other.offsets(12)[3] == 5
+    other.feed(records[5:])
+    assert [parked.record.offset for parked in parking.parked("view")] == [3, 5, 7]
+    sink.refuse = set()
+    assert one.retry("view-3-3") == 3
+    other.refresh()
+    assert other.feed([Record(3, 9, records[1].value)]) is Outcome.APPLIED
+    assert parking.parked("view") == []
+
+
+def test_events_that_wait_behind_nothing_are_applied() -> None:
+    """An organization was released in one process while another one still held it back: nobody has to retry what that parked."""
+    sink, parking = MemorySink(), MemoryParking()
+    one, other = (engine(sink, Policy.PARK_ORG, parking) for _ in range(2))
+    records = two_orgs_in_one_partition()
+    sink.refuse = {1}
+    one.feed(records[:4])
+    sink.refuse = set()
+    other.retry("view-3-1")
+    one.feed(records[4:])
+    assert [parked.record.offset for parked in parking.parked("view")] == [5, 7]
+    one.refresh()
+    assert parking.parked("view") == []
+    assert sorted(offset for _, _, offset in sink.held) == list(range(9))
+    assert [offset for org, _, offset in sink.held if org == "acme"] == [1, 3, 5, 7]
