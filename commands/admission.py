@@ -6,6 +6,7 @@ is asked as a `Call`, calls `Admission.admit`, and afterwards exactly one method
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ from domain.scope import Caller, PublishedModel
 
 DELTA = 2.0
 """Seconds, counted from before the gate is asked, in which an admission must be acknowledged to be dispatched."""
+
+SWEEP_SECONDS = 0.05
+"""Between two looks at whose DELTA is over, at most."""
 
 GRACE = timedelta(seconds=5)
 """Beyond the backend's own timeout: after that an open attempt is unconfirmed."""
@@ -127,6 +131,8 @@ class Admission:
         self._gate, self._writer, self._view, self._clock, self._run = gate, writer, view, clock, run
         self._stepped = stepped
         self._loop = asyncio.get_running_loop()
+        self._awaited: deque[tuple[float, asyncio.Future[int]]] = deque()
+        """What the log has yet to acknowledge, and until when that counts; of about equal deadlines in order."""
         self._claims: dict[tuple[str, str, str], _Claims] = {}
         self._claims_version = -1
 
@@ -215,18 +221,31 @@ class Admission:
         )
         body = self._writer.body(fact, caller.org, admitted.request, caller.key)
         acknowledged = asyncio.ensure_future(self._writer.append(caller.partition, body))
-        expiry = self._loop.call_later(admitted.began + DELTA - time.monotonic(), _give_up, acknowledged)
+        self._give_up_at(admitted.began + DELTA, acknowledged)
         try:
             await acknowledged
         except LogUnavailable:
             self._writer.saw_failure()
             self._writer.later(self._not_dispatched(admitted))
             raise
-        finally:
-            expiry.cancel()
         if time.monotonic() - admitted.began > DELTA:  # acknowledged, but this process was not awake to see it in time
             self._writer.later(self._not_dispatched(admitted))
             raise LogUnavailable("the log did not acknowledge in time")
+
+    def _give_up_at(self, deadline: float, acknowledged: "asyncio.Future[int]") -> None:
+        """After `deadline`, whatever the log says later, the request is not dispatched. One timer watches all of them."""
+        self._awaited.append((deadline, acknowledged))
+        if len(self._awaited) == 1:
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        awaited, now = self._awaited, time.monotonic()
+        while awaited and (awaited[0][1].done() or awaited[0][0] <= now):
+            _, acknowledged = awaited.popleft()
+            if not acknowledged.done():
+                acknowledged.set_exception(LogUnavailable("the log did not acknowledge in time"))
+        if awaited:
+            self._loop.call_later(min(SWEEP_SECONDS, awaited[0][0] - now), self._sweep)
 
     async def _not_dispatched(self, admitted: Admitted) -> None:
         fact = RequestFailed(**admitted.identity, reason="not_dispatched", status=503)
@@ -277,9 +296,10 @@ def _claims(caller: Caller, model: str, now: datetime) -> _Claims:
 
 
 def _rate_claims(caller: Caller) -> tuple[RateClaim, ...]:
-    limits, key = caller.limits, f"{caller.org}/{caller.key}"
+    limits = caller.limits
     if limits.requests_per_minute is None and limits.tokens_per_minute is None and limits.concurrent is None:
         return ()
+    key = f"{caller.org}/{caller.key}"
     wanted = (
         ("requests", limits.requests_per_minute),
         ("tokens", limits.tokens_per_minute),
@@ -311,9 +331,3 @@ def _rate_reason(refused: Refused) -> str:
     if refused.rate.kind == "tokens":
         return f"request too large for the limit of {named}: it can never pass; send less, or ask for less output"
     return f"the limit is {named}: no request can ever pass"
-
-
-def _give_up(acknowledged: "asyncio.Future[int]") -> None:
-    """DELTA is over: whatever the log says later, this request is not dispatched."""
-    if not acknowledged.done():
-        acknowledged.set_exception(LogUnavailable("the log did not acknowledge in time"))

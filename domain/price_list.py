@@ -78,8 +78,25 @@ def entry_at(state: PriceList, moment: datetime) -> PriceEntry | None:
 
 def price_at(state: PriceList, moment: datetime) -> Price | None:
     """The price in force at `moment`, None before the first; its version is ``<model>@<number>``."""
-    entry = entry_at(state, moment)
-    return None if entry is None else price_of(state.model, entry)
+    return in_force(timeline(state), moment)
+
+
+Timeline = tuple[tuple[datetime, Price], ...]
+"""When each price takes effect, the last first."""
+
+
+def timeline(state: PriceList) -> Timeline:
+    """A price list, to be asked often (`in_force`)."""
+    order = sorted(state.history, key=lambda entry: (entry.effective_from, entry.number), reverse=True)
+    return tuple((entry.effective_from, price_of(state.model, entry)) for entry in order)
+
+
+def in_force(prices: Timeline, moment: datetime) -> Price | None:
+    """The price at `moment`: the latest to take effect by then; of equals the one listed last. None before the first."""
+    for begins, price in prices:
+        if begins <= moment:
+            return price
+    return None
 
 
 def price_of(model: str, entry: PriceEntry) -> Price:

@@ -6,7 +6,7 @@ from datetime import datetime
 from domain.budget import Scope
 from domain.model import Route
 from domain.period import Period
-from domain.price_list import PriceList, price_at
+from domain.price_list import Timeline, in_force
 from domain.pricing import Price
 from domain.service_key import Limits
 
@@ -64,12 +64,12 @@ class PublishedModel:
     targets: tuple[Target, ...]
     max_output_tokens: int
     context_tokens: int
-    prices: PriceList | None
+    prices: Timeline
     bound_exceeded: bool
 
     def price(self, moment: datetime) -> Price | None:
         """The price in force at `moment`."""
-        return None if self.prices is None else price_at(self.prices, moment)
+        return in_force(self.prices, moment)
 
 
 def target_of(route: Route, url: str, protocol: str, credential: str | None, timeout_seconds: float) -> Target:

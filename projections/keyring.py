@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from domain import backend, budget, model, organization, price_list, project, service_key, user
+from domain import backend, budget, gate_epoch, model, organization, price_list, project, service_key, user
 from domain.admin_key import AdminKey
 from domain.envelope import decode
-from domain.ids import PLATFORM, partition_of
+from domain.ids import PARTITIONS, PLATFORM, partition_of
 from domain.registry import decode_event, evolve_stream
 from domain.scope import Caller, PublishedModel, ScopedBudget, target_of
 from projections.ports import Record
 
 FRESH = 0.7
 """Seconds: an older view admits nothing (the revocation bound of 1 s leaves room for the way)."""
+
+_GATES = [(gate_epoch.KIND, PLATFORM, str(partition)) for partition in range(PARTITIONS)]
 
 
 class Keyring:
@@ -118,7 +120,7 @@ class Keyring:
 
     def epoch(self, partition: int) -> int:
         """The gate epoch in force for a facts partition, -1 before the first."""
-        state = self._states.get(("gate", PLATFORM, str(partition)))
+        state = self._states.get(_GATES[partition])
         return -1 if state is None else int(state.epoch)
 
     def state(self, kind: str, org: str, name: str) -> Any:
@@ -219,5 +221,10 @@ class Keyring:
                 targets.append(target_of(route, host.url, host.protocol, host.credential, host.timeout_seconds))
         targets.sort(key=lambda target: target.tier)
         return PublishedModel(
-            name, tuple(targets), state.max_output_tokens, state.context_tokens, prices, state.bound_exceeded
+            name,
+            tuple(targets),
+            state.max_output_tokens,
+            state.context_tokens,
+            () if prices is None else price_list.timeline(prices),
+            state.bound_exceeded,
         )

@@ -12,7 +12,7 @@ from domain.budget import Scope
 from domain.facts import Usage
 from domain.fold import Books
 from domain.period import Period
-from domain.price_list import PriceEntry, PriceList, Rates
+from domain.price_list import PriceEntry, PriceList, Rates, timeline
 from domain.scope import Caller, PublishedModel, ScopedBudget, Target
 from domain.service_key import Limits
 from infra.adapters.memory_gate import MemoryGate
@@ -25,7 +25,8 @@ TIMEOUT = 5.0
 
 # One nano-dollar a token, in and out: a request of `bound` tokens of input and `cap` of output holds bound + cap.
 _RATES = Rates(input=10**6, output=10**6, cached_input=10**6, cache_write=10**6, reasoning=10**6)
-PRICES = PriceList(model="m", history=(PriceEntry(number=1, effective_from=START, rates=_RATES),))
+PRICE_LIST = PriceList(model="m", history=(PriceEntry(number=1, effective_from=START, rates=_RATES),))
+PRICES = timeline(PRICE_LIST)
 TARGET = Target("fake", "http://fake/v1", "openai", None, TIMEOUT, "m", 1, 0)
 MODEL = PublishedModel("m", (TARGET,), max_output_tokens=2, context_tokens=100, prices=PRICES, bound_exceeded=False)
 
@@ -106,7 +107,7 @@ class Orders:
         self.given: dict[str, write_off.WriteOff] = {}
 
     def state(self, kind: str, org: str, name: str) -> Any:
-        return PRICES if kind == price_list.KIND else self.given.get(name)
+        return PRICE_LIST if kind == price_list.KIND else self.given.get(name)
 
 
 class Wire:

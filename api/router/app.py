@@ -155,7 +155,7 @@ class Router:
         return caller
 
     def _hash_of(self, exchange: Exchange) -> str | None:
-        """The keyed hash of the key presented. Those of known keys are remembered, under a plain digest: no key's text is kept."""
+        """The keyed hash of the key presented. Those of known keys are remembered, under a digest: no key's text is kept."""
         secret = exchange.secret()
         if not secret:
             return None

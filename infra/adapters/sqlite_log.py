@@ -42,7 +42,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _values = msgspec.msgpack.Decoder(list[bytes]).decode
 _chained = msgspec.msgpack.Decoder(list[tuple[int, int, bytes]]).decode
 
-_log = logging.getLogger("tollhouse.log")
+_logger = logging.getLogger("tollhouse.log")
 
 Tail = Callable[[int, int, Sequence[bytes]], None]
 """Called on the event loop after each commit: partition of facts, offset of the first record, their values."""
@@ -153,7 +153,7 @@ class SqliteLog:
                 self._loop.call_soon_threadsafe(self._failed, batch, error)
                 continue
             except Exception as error:  # a bug: those who wait must not wait for ever
-                _log.exception("the log's writer")
+                _logger.exception("the log's writer")
                 healthy = False
                 self._loop.call_soon_threadsafe(self._failed, batch, error)
                 continue

@@ -16,7 +16,7 @@ from domain.envelope import decode
 from domain.errors import GateUnavailable, LogUnavailable, NotReady
 from domain.facts import BudgetHold, RequestAdmitted
 from domain.period import Period
-from domain.price_list import PriceEntry, PriceList, Rates
+from domain.price_list import PriceEntry, PriceList, Rates, timeline
 from domain.registry import decode_event
 from domain.scope import Caller, PublishedModel, ScopedBudget, Target
 from domain.service_key import Limits
@@ -30,7 +30,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 RATES = Rates(
     input=2_000_000, output=5_000_000, cached_input=3_000_000, cache_write=0, reasoning=4_000_000, per_request=7
 )
-PRICES = PriceList(model="m", history=(PriceEntry(number=1, effective_from=LONG_AGO, rates=RATES),))
+PRICES = timeline(PriceList(model="m", history=(PriceEntry(number=1, effective_from=LONG_AGO, rates=RATES),)))
 TARGET = Target("fake", "http://fake/v1", "openai", None, 30.0, "up", 1, 0)
 MODEL = PublishedModel("m", (TARGET,), max_output_tokens=50, context_tokens=9000, prices=PRICES, bound_exceeded=False)
 LIFETIME, ROLLING = Period(kind="lifetime"), Period(kind="rolling", days=2)
@@ -129,7 +129,7 @@ async def test_what_only_the_context_bounds_counts_as_a_full_context(house: Hous
 
 async def test_without_a_price_nothing_is_held(house: House) -> None:
     """Where no hard budget asks for more."""
-    model = replace(MODEL, prices=None)
+    model = replace(MODEL, prices=())
     asked = await house.asked(call(), budget(hard=False), model=model)
     assert (asked.base, asked.unit) == (0, 0)
 
@@ -188,7 +188,7 @@ async def test_the_gate_is_asked_as_its_view_knows_it(house: House) -> None:
 @pytest.mark.parametrize(
     ("asked", "model", "code", "param"),
     [
-        (call(), replace(MODEL, prices=None), "model_unpriced", "model"),
+        (call(), replace(MODEL, prices=()), "model_unpriced", "model"),
         (call(unbounded="audio"), MODEL, "unbounded_cost", "audio"),
         (call(), replace(MODEL, bound_exceeded=True), "unbounded_cost", "model"),
     ],

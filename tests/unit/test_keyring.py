@@ -12,7 +12,7 @@ from domain.budget import BudgetRemoved, BudgetSet, Scope
 from domain.gate_epoch import GateFenced
 from domain.ids import partition_of
 from domain.period import Period
-from domain.price_list import PriceEntry, PriceList, PriceListed, Rates
+from domain.price_list import PriceEntry, PriceList, PriceListed, Rates, timeline
 from projections.keyring import FRESH, Keyring
 from projections.ports import CONTROL, Record
 from tests.controlgen import ControlTraffic
@@ -311,7 +311,7 @@ def test_a_model_knows_its_prices_and_whether_its_bound_held(routed: Told) -> No
     routed.of("_/model/m", model.ModelBoundExceeded(request="req_1", cost=2, hold=1))
     found = routed.keyring.model("m")
     assert found is not None
-    assert found.prices == PriceList(model="m", history=(PRICE,))
+    assert found.prices == timeline(PriceList(model="m", history=(PRICE,)))
     assert found.bound_exceeded
 
 
