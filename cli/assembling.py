@@ -52,7 +52,7 @@ def router_of(
 
 
 async def issue_first_admin_key(commands: Commands, secret: str, key: str | None = None) -> bytes:
-    """Makes `secret` a platform admin key; the answer is its id. `key`: an Idempotency-Key under which only the first try counts."""
+    """Makes `secret` a platform admin key; the answer is its id. Of all calls with the same `key` only the first counts."""
 
     def plan(changes: Changes) -> Reply:
         issued = register_admin_key(changes, secret, name="first", role="platform-admin")

@@ -1,5 +1,5 @@
-"""What runs here instead of asking a server: ``tollhouse serve``, the processes of distributed mode and their ``bootstrap``, ``hello``,
-``load``, ``demo``, ``doctor``, ``completion``."""
+"""What runs here instead of asking a server: ``tollhouse serve``, the processes of distributed mode and their ``bootstrap``,
+``hello``, ``load``, ``demo``, ``doctor``, ``completion``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT; port 0 
 def register(root: typer.Typer) -> None:
     """Adds the commands to `root`."""
     _serve(root)
+    _distributed(root)
     _worker(root)
     _hello(root)
     _load(root)

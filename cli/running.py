@@ -4,7 +4,8 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from domain.errors import Unavailable
 
@@ -46,3 +47,17 @@ def allow_many_files() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))
+
+
+@asynccontextmanager
+async def running(
+    failed: "asyncio.Future[None]", works: Mapping[str, Callable[[], Awaitable[None]]]
+) -> AsyncIterator[None]:
+    """Keeps `works` running, by name, until the context ends."""
+    tasks = [asyncio.create_task(kept_running(name, work, failed)) for name, work in works.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -64,11 +64,11 @@ class GateSettler:
             await self._settle(partition, watermark, bodies[watermark - first :])
 
     async def _settle(self, partition: int, start: int, bodies: Sequence[bytes]) -> bool:
-        facts = [_settled(body) for body in bodies]
+        facts = [settled(body) for body in bodies]
         return await self._gate.settle(partition, self._run, self._epoch(partition), start, facts)
 
 
-def _settled(body: bytes) -> Settled:
+def settled(body: bytes) -> Settled:
     """An undecodable fact settles nothing: its hold stays until the fact was repaired."""
     try:
         fact = _decode(body)

@@ -1,0 +1,21 @@
+"""``tollhouse control``: takes commands, and forwards them to the gateways in one of its processes at a time."""
+
+import uvloop
+
+from api.metrics import Metrics
+from cli import log_lines
+from cli.running import allow_many_files
+from cli.serving import needed, serve_process
+from cli.settings import Settings
+from cli.wiring_distributed_control import open_control
+
+
+def serve_control(settings: Settings) -> None:
+    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
+    needed(settings, "control", "kafka", "postgres", "secret")
+    log_lines.configure()
+    allow_many_files()
+    metrics = Metrics()
+    uvloop.run(
+        serve_process(settings, metrics, lambda starting, failed: open_control(settings, metrics, starting, failed))
+    )

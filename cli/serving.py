@@ -1,0 +1,147 @@
+"""How a process of distributed mode lives: its port is there at once and says what is awaited, then it takes requests, then
+it drains.
+
+Processes may be started in any order, before what they need: each waits, says so in one line of its log and in ``/readyz``, and
+prints its ready line once it takes requests.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Protocol, TypeVar
+
+from api.metrics import Metrics
+from api.problems import problem
+from api.router.errors import error_body
+from api.site import App, Receive, Scope, Send, Site
+from cli.http_server import serve_app
+from cli.settings import Settings
+from domain.errors import FieldError, Invalid, Unavailable
+
+T = TypeVar("T")
+
+_AGAIN_SECONDS = 0.2
+_LOOK_SECONDS = 0.02
+_log = logging.getLogger("tollhouse")
+
+
+def needed(settings: Settings, process: str, *names: str) -> None:
+    """Raises `Invalid` naming each setting of `names` that `process` needs and lacks."""
+    missing = [name for name in names if getattr(settings, name) is None]
+    if missing:
+        raise Invalid(
+            *(FieldError(f"TOLLHOUSE_{n.upper()}", f"must be set for `tollhouse {process}`") for n in missing)
+        )
+
+
+class Starting:
+    """What a process that is not open yet waits for."""
+
+    def __init__(self) -> None:
+        self.awaited = "starting"
+
+    async def until(self, what: str, make: Callable[[], T]) -> T:
+        """The answer of `make`, called in a thread again and again while it raises `Unavailable`."""
+        told = ""
+        while True:
+            try:
+                return await asyncio.to_thread(make)
+            except Unavailable as error:
+                self.awaited = f"waiting for {what}"
+                if told != error.message:
+                    told = error.message
+                    _log.warning("waiting for %s: %s", what, told)
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    def reasons(self) -> list[str]:
+        return [self.awaited]
+
+
+class Process(Protocol):
+    """A process that is open."""
+
+    def mounts(self) -> Mapping[str, App]:
+        """Which application answers which path."""
+
+    def reasons(self) -> list[str]:
+        """Why it takes no requests now; empty when it does."""
+
+
+class Door:
+    """The port of a process: until it is open everything but its health is 503."""
+
+    def __init__(self, starting: Starting, metrics: Metrics) -> None:
+        self.reasons: Callable[[], list[str]] = starting.reasons
+        self._metrics = metrics
+        refused = {"/v1/": self._refuse_request, "/admin/v1": self._refuse_command, "/read/": self._refuse_command}
+        self._site = Site(dict(refused), starting.reasons, metrics)
+        metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(self.reasons()))
+
+    def open(self, process: Process) -> None:
+        self.reasons = process.reasons
+        self._site = Site(dict(process.mounts()), process.reasons, self._metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._site(scope, receive, send)
+
+    async def _refuse_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        body = error_body(503, "not_ready", self._why())
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"retry-after", b"1"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _refuse_command(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await problem(503, "not_ready", self._why())(scope, receive, send)  # type: ignore[arg-type]  # ASGI's own shapes
+
+    def _why(self) -> str:
+        return f"this process does not take requests yet: {'; '.join(self.reasons())}"
+
+
+Opened = Callable[[Starting, "asyncio.Future[None]"], AbstractAsyncContextManager[Process]]
+"""Opens a process: awaits what it needs, and runs it until the context ends. The future tells of a part that ended by a bug."""
+
+
+async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) -> None:
+    """Until SIGTERM. Prints the ready line when the process first takes requests. Raises what ended a part of it."""
+    loop = asyncio.get_running_loop()
+    starting, over, failed = Starting(), asyncio.Event(), loop.create_future()
+    door = Door(starting, metrics)
+    listening: asyncio.Future[str] = loop.create_future()
+
+    async def live() -> None:
+        async with opened(starting, failed) as process:
+            door.open(process)
+            await over.wait()
+
+    async def announce() -> None:
+        url = await listening
+        while True:
+            if not door.reasons():
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        print(f"ready {url}", flush=True)
+
+    living, announcing = asyncio.create_task(live()), asyncio.create_task(announce())
+    living.add_done_callback(lambda task: _pass_on(task, failed))
+    try:
+        await serve_app(door, settings.address, listening.set_result, failed)
+    finally:
+        announcing.cancel()
+        over.set()
+        if door.reasons == starting.reasons:
+            living.cancel()
+        with suppress(asyncio.CancelledError):
+            await living
+
+
+def _pass_on(task: "asyncio.Task[None]", failed: "asyncio.Future[None]") -> None:
+    """What ended `task` ends the process."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not failed.done():
+        failed.set_exception(error)

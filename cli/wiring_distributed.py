@@ -1,0 +1,65 @@
+"""What the processes of distributed mode have in common: the view of the control topic, and the way to the facts topic."""
+
+from dataclasses import dataclass
+
+from cli.settings import Settings
+from commands.fact_writer import FactWriter
+from domain.errors import Unavailable
+from infra.adapters.clock import SteadyClock
+from infra.adapters.ids import new_id
+from infra.adapters.kafka_facts import KafkaFactLog
+from infra.adapters.kafka_reader import KafkaLogReader
+from infra.adapters.kafka_topics import check_topics
+from infra.adapters.secrets import InstallationSecrets
+from projections.keyring import Keyring
+from projections.ports import CONTROL
+from streams.control_follower import ControlFollower
+
+PATIENCE = 0.5
+"""Seconds a broker may take to answer about the control topic, so that asking again is soon enough to be fresh."""
+
+LEASE_SECONDS = 2.0
+"""How long a right that one process has lasts without it: what it did stands still for this long if it dies."""
+
+
+@dataclass(slots=True)
+class Core:
+    """What every process has. Made on its event loop; nothing is connected before it is used."""
+
+    kafka: str
+    secret: bytes
+    clock: SteadyClock
+    secrets: InstallationSecrets
+    keyring: Keyring
+    follower: ControlFollower
+    log: KafkaFactLog
+    writer: FactWriter
+
+    async def close(self) -> None:
+        await self.follower.close()
+        await self.log.close()
+
+
+def core_of(settings: Settings) -> Core:
+    """`settings` has kafka and secret (see `cli.serving.needed`)."""
+    assert settings.kafka is not None
+    assert settings.secret is not None
+    secret = settings.secret.get_secret_value().encode()
+    clock, keyring = SteadyClock(), Keyring()
+    log = KafkaFactLog(settings.kafka)
+    return Core(
+        kafka=settings.kafka,
+        secret=secret,
+        clock=clock,
+        secrets=InstallationSecrets(secret),
+        keyring=keyring,
+        follower=ControlFollower(keyring, KafkaLogReader(settings.kafka, CONTROL, patience=PATIENCE)),
+        log=log,
+        writer=FactWriter(log, clock, new_id),
+    )
+
+
+def require_topics(kafka: str) -> None:
+    """Raises `Unavailable` while the topics are not there as they must be."""
+    if problems := check_topics(kafka):
+        raise Unavailable(f"{'; '.join(problems)} (run `tollhouse bootstrap`)", code="topics_missing")

@@ -1,0 +1,1 @@
+"""The processes of distributed mode on real servers, under attack."""

@@ -1,0 +1,34 @@
+"""One installation for all tests of this folder: each has processes of its own, on organizations and models of its own."""
+
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from infra.stack import Stack
+from tests.distributed.house import SECRET, House, Installation
+from tests.lab import TOLLHOUSE, _clean_environ
+
+
+def bootstrapped(environ: dict[str, str], folder: Path) -> str:
+    """What `tollhouse bootstrap` prints."""
+    command, env = [TOLLHOUSE, "bootstrap"], _clean_environ() | environ
+    ran = subprocess.run(command, env=env, cwd=folder, check=False, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="session")
+def installation(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    environ = stack.environment | {"TOLLHOUSE_SECRET": SECRET}
+    lines = bootstrapped(environ, tmp_path_factory.mktemp("bootstrap")).splitlines()
+    yield Installation(environ, lines[-1].removeprefix("admin key "))
+
+
+@pytest_asyncio.fixture
+async def house(installation: Installation) -> AsyncIterator[House]:
+    """An installation without processes yet."""
+    async with House(installation) as made:
+        yield made

@@ -1,0 +1,155 @@
+"""An installation of distributed mode: its processes on real servers, the admin's steps, and callers at several gateways.
+
+    async with House(installation) as house:
+        await house.start(gateways=2)
+        key = (await house.org(house.unique("org")))["main"]
+
+Processes are started, asked and ended from outside, as `tests.lab` does it; the facts are read from Kafka itself.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+from infra.adapters.kafka_reader import KafkaLogReader
+from projections.ports import FACTS
+from tests.child import Child
+from tests.http1 import Answer, Http, Opened
+from tests.lab import TOLLHOUSE, Key, Lab
+
+SECRET = "a secret of these tests that is long enough"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What was bootstrapped: the settings of its processes, and its first admin key."""
+
+    environ: Mapping[str, str]
+    admin_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact as it is in the log."""
+
+    partition: int
+    offset: int
+    type: str
+    data: dict[str, Any]
+
+
+class Process:
+    """A process of the product, and a client of it."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.http = Http("http://127.0.0.1:1")
+
+    async def start(self) -> None:
+        await self.connect(await self.child.start())
+
+    async def connect(self, url: str) -> None:
+        await self.http.close()
+        self.http = Http(url)
+
+    async def reasons(self) -> list[str]:
+        """Why it is not ready."""
+        found: list[str] = (await self.http.call("GET", "/readyz")).json()["reasons"]
+        return found
+
+
+class House(Lab):
+    """See the module. The command API is that of the first control process; requests go to the gateways in turn."""
+
+    def __init__(self, installation: Installation) -> None:
+        super().__init__(installation.environ)
+        self.installation = installation
+        self.admin_key = installation.admin_key
+        self.controls: list[Process] = []
+        self.gateways: list[Process] = []
+        self.gatekeepers: list[Process] = []
+        self._turn = count()
+        self._numbers = count(1)
+
+    async def __aenter__(self) -> "House":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            await process.http.close()
+        await asyncio.gather(*(process.child.kill() for process in self.processes))
+        await self._end()
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.controls, *self.gateways, *self.gatekeepers]
+
+    # -- processes
+
+    async def begin(self, *, gateways: int = 1, controls: int = 1, gatekeepers: int = 1) -> None:
+        """Starts so many of each at once, in no order; returns when all are ready."""
+        self.controls += [self.make("control") for _ in range(controls)]
+        self.gateways += [self.make("gateway") for _ in range(gateways)]
+        self.gatekeepers += [self.make("gatekeeper") for _ in range(gatekeepers)]
+        await asyncio.gather(*(process.start() for process in self.processes))
+        self.http = self.controls[0].http
+
+    def make(self, kind: str, **environ: str) -> Process:
+        """A process that is not started."""
+        command = [TOLLHOUSE, kind, "--listen", "127.0.0.1:0"]
+        if kind == "gatekeeper":
+            command = [sys.executable, str(Path(__file__).with_name("gatekeeper.py"))]
+        log = self.folder / f"{kind}-{next(self._numbers)}.log"
+        log.touch()
+        return Process(Child(command, log, self.folder, self.environ | environ))
+
+    # -- applications
+
+    async def chat(
+        self, key: Key, model: str, text: str = "how are you", http: Http | None = None, **fields: Any
+    ) -> Answer:
+        return await super().chat(key, model, text, http or self.next_gateway(), **fields)
+
+    async def stream(self, key: Key, model: str, text: str = "how are you", **fields: Any) -> Opened:
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": True, **fields}
+        headers = {"authorization": f"Bearer {key.secret}"}
+        return await self.next_gateway().open("POST", "/v1/chat/completions", body, headers)
+
+    def next_gateway(self) -> Http:
+        return self.gateways[next(self._turn) % len(self.gateways)].http
+
+    # -- the log
+
+    async def facts(self, org: str) -> list[Fact]:
+        """Every fact of an organization, in order."""
+        return await asyncio.to_thread(self._facts, org)
+
+    def _facts(self, org: str) -> list[Fact]:
+        reader = KafkaLogReader(self.environ["TOLLHOUSE_KAFKA"], FACTS, patience=20.0)
+        found = []
+        try:
+            for partition, end in enumerate(reader.ends()):
+                offset = 0
+                while offset < end:
+                    for record in reader.read(partition, offset, 5000):
+                        envelope = json.loads(record.value)
+                        if envelope["org"] == org:
+                            found.append(Fact(partition, record.offset, envelope["type"], envelope["data"]))
+                        offset = record.offset + 1
+        finally:
+            reader.close()
+        return found
+
+
+def unique(name: str) -> str:
+    """A name that nobody else in the installation has."""
+    return f"{name}-{uuid4().hex[:12]}"
