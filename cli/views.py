@@ -20,7 +20,7 @@ from cli.wiring_views import open_views
 from infra.adapters.child_process import END, end_with_parent
 from infra.adapters.data_folder import DataFolder
 
-NICENESS = 5
+NICENESS = 10
 """The request path goes first."""
 
 
