@@ -10,16 +10,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KAFKA = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests" / "contract").glob("test_kafka_*.py"))]
-"""In a process of their own: kafka-python leaves sockets to the garbage collector, which would blame other tests."""
-
-LEFT_SOCKETS = ["-Wignore:unclosed:ResourceWarning", "-Wignore::pytest.PytestUnraisableExceptionWarning"]
-
 SUITES = {
     "unit": ["tests/unit"],
     "golden": ["tests/golden"],
-    "contract": ["tests/contract", "--ignore-glob=*/test_kafka_*"],
-    "kafka": [*KAFKA, *LEFT_SOCKETS],
+    "contract": ["tests/contract"],
     "integration": ["tests/integration"],
     "docs": ["tests/docs"],
     "e2e": ["tests/e2e"],

@@ -1,15 +1,32 @@
 """kafka-python's clients, made so that one that cannot connect leaves nothing behind.
 
-Their constructors ask the brokers for their version and raise when none answers, without ending the thread that asked.
+Their constructors ask the brokers for their version and raise when none answers, without ending the thread that asked. And a
+socket whose connecting failed they leave open until the garbage collector comes: with brokers that are away, a few each second.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
 _RETRY_MS = 50
+
+_DIRECT = "direct"
+
+
+class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python has no types
+    """A plain TCP connection, as without a proxy. kafka-python knows it by the scheme of a proxy's URL."""
+
+    SCHEMES = (_DIRECT,)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:  # also when the client is closed meanwhile
+            sock.close()
+            raise
 
 
 def connect(make: Callable[..., Any], servers: str, patience: float, **settings: Any) -> Any:
@@ -20,7 +37,7 @@ def connect(make: Callable[..., Any], servers: str, patience: float, **settings:
     networks: list[KafkaNetClient] = []
 
     def network(**configuration: Any) -> KafkaNetClient:
-        networks.append(KafkaNetClient(**configuration))
+        networks.append(KafkaNetClient(**{**configuration, "proxy_url": f"{_DIRECT}://"}))
         return networks[-1]
 
     milliseconds = int(patience * 1000)

@@ -19,11 +19,6 @@ from projections.ports import Record
 from tests.contract.kafka_house import BROKER, accepted, consumer, envelope, everything, kill_and_restart, new_topic
 from tests.waiting import PATIENCE, until
 
-pytestmark = [  # kafka-python leaves the closing of sockets that could not connect to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def journal(count: int, size: int = 0) -> list[Stored]:
     """`count` events at positions with holes; `size` bytes are added to each."""

@@ -28,11 +28,6 @@ from tests.contract.kafka_house import (
 )
 from tests.waiting import PATIENCE, until
 
-pytestmark = [  # kafka-python leaves the closing of sockets that could not connect to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 LANES = 3
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NOBODY = "127.0.0.1:1"

@@ -10,11 +10,6 @@ from infra.adapters.kafka_topics import TOPICS, Topic, check_topics, create_topi
 from infra.stack import Stack
 from tests.contract.kafka_house import admin
 
-pytestmark = [  # kafka-python leaves the closing of sockets that could not connect to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture
 def servers(stack: Stack) -> str:
