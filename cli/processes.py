@@ -80,6 +80,14 @@ def _distributed(root: typer.Typer) -> None:
 
         serve_control(load_settings({"listen": listen}))
 
+    @root.command("read")
+    def read(listen: Listen = None) -> None:
+        """Run a read process of distributed mode: it answers reads from the views that workers keep."""
+        from cli.read import serve_reads
+        from cli.settings import load_settings
+
+        serve_reads(load_settings({"listen": listen}))
+
 
 def _hello(root: typer.Typer) -> None:
     @root.command("hello")

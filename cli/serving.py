@@ -36,19 +36,19 @@ def needed(settings: Settings, process: str, *names: str) -> None:
 
 
 class Starting:
-    """What a process that is not open yet waits for."""
+    """What a process that is not open yet waits for, and whether it is about to end: streams end then."""
 
     def __init__(self) -> None:
         self.awaited = "starting"
+        self.ending = False
 
     async def until(self, what: str, make: Callable[[], T]) -> T:
         """The answer of `make`, called in a thread again and again while it raises `Unavailable`."""
-        told = ""
+        self.awaited, told = f"waiting for {what}", ""
         while True:
             try:
                 return await asyncio.to_thread(make)
             except Unavailable as error:
-                self.awaited = f"waiting for {what}"
                 if told != error.message:
                     told = error.message
                     _log.warning("waiting for %s: %s", what, told)
@@ -56,6 +56,9 @@ class Starting:
 
     def reasons(self) -> list[str]:
         return [self.awaited]
+
+    def end(self) -> None:
+        self.ending = True
 
 
 class Process(Protocol):
@@ -130,7 +133,7 @@ async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) ->
     living, announcing = asyncio.create_task(live()), asyncio.create_task(announce())
     living.add_done_callback(lambda task: _pass_on(task, failed))
     try:
-        await serve_app(door, settings.address, listening.set_result, failed)
+        await serve_app(door, settings.address, listening.set_result, failed, starting.end)
     finally:
         announcing.cancel()
         over.set()

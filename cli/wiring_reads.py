@@ -40,6 +40,7 @@ def open_reads(
     readers = {topic: SqliteLogReader(folder.log, topic) for topic in (CONTROL, FACTS)}
     keys = SqliteLogReader(folder.log, CONTROL)
     keyring = Keyring()
+    follower = KeyringFollower(keyring, keys)
 
     def live_usage() -> int | None:
         return views.catalog.live(usage.NAME)
@@ -47,11 +48,15 @@ def open_reads(
     def live_audit() -> int | None:
         return views.catalog.live(audit.NAME)
 
+    async def read_on() -> None:
+        follower.step()  # the topic is a file of this machine
+
     trail = AnalyticsAuditTrail(views.analytics, live_audit, AuditChain(views.analytics, views.catalog))
     try:
         yield ReadDeps(
             keyring=keyring,
-            refresh=KeyringFollower(keyring, keys).step,
+            refresh=read_on,
+            prove=read_on,
             secrets=InstallationSecrets(secret),
             clock=clock,
             new_id=new_id,
@@ -62,7 +67,7 @@ def open_reads(
             requests=AnalyticsRequests(views.analytics, live_usage),
             audit=trail,
             events=Events(trail, AnalyticsFacts(views.analytics, live_usage)),
-            engines=views.engines,
+            views=views.engines,
             rebuilder=views.rebuilder,
             parking=views.parking,
             live=views.catalog.live,

@@ -73,6 +73,10 @@ class Keyring:
         """The view holds everything that was in the topic at `monotonic` (this process's clock)."""
         self._as_of = max(self._as_of, monotonic)
 
+    def holds(self, monotonic: float) -> bool:
+        """Whether the view was proved to hold everything that was in the topic then."""
+        return self._as_of >= monotonic
+
     def fresh(self, monotonic: float) -> bool:
         if monotonic - self._as_of > FRESH:
             self.prove()

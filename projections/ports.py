@@ -99,7 +99,8 @@ class Poisoned(Exception):
     """An event that a projection cannot take in. Nothing of its batch was applied."""
 
     def __init__(self, event: Event, error: Exception) -> None:
-        super().__init__(f"{event.envelope.type} at {event.partition}.{event.offset}: {type(error).__name__}: {error}")
+        what = f"{event.envelope.type} of {event.envelope.org or 'nobody'} at {event.partition}.{event.offset}"
+        super().__init__(f"{what}: {type(error).__name__}: {error}")
         self.event = event
 
 

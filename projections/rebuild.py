@@ -7,17 +7,25 @@ An event that cannot be taken in stops it: while something is parked, live and r
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
+from typing import Protocol
 
 from msgspec import Struct
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Unavailable
 from projections.engine import Clock, Engine, Policy
-from projections.ports import LogReader, Mark, Parking, Poisoned, Record, Store
+from projections.ports import Fingerprint, LogReader, Mark, Parking, Poisoned, Record, Sink, Store
 
 BULK = 5000
 """Records of a batch, about."""
+
+SETTLE_SECONDS = 15.0
+"""How long a live view may be in the middle of a batch: another worker goes on after a session."""
+
+_AGAIN_SECONDS = 0.2
 
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all); the second may grow."""
@@ -38,11 +46,28 @@ class Verification(Struct, frozen=True, kw_only=True):
     switched: bool = False
 
 
+class Live(Protocol):
+    """The live version of a view: its engine, or what its store tells of one that others feed."""
+
+    def marks(self) -> Mapping[int, Mark]:
+        """The watermark."""
+
+    @property
+    def sink(self) -> Sink:
+        """The version in use, to be hashed."""
+
+    def standing_still(self) -> AbstractContextManager[object]:
+        """Nothing is fed to it meanwhile."""
+
+    def replace(self, sink: Sink) -> None:
+        """Another version became the live one."""
+
+
 class Projection(Struct, frozen=True):
-    """One projection as rebuilding needs it: its versions, the engine that feeds the live one, and how to read its topic."""
+    """One projection as rebuilding needs it: its versions, the live one, and how to read its topic."""
 
     store: Store
-    engine: Engine
+    live: Live
     reader: Callable[[], LogReader]
 
 
@@ -86,7 +111,7 @@ class _Run:
     """One rebuild from beginning to end."""
 
     def __init__(self, projection: Projection, parking: Parking, clock: Clock, progress: Progress) -> None:
-        self._store, self._live = projection.store, projection.engine
+        self._store, self._live = projection.store, projection.live
         self._reader = projection.reader()
         self._clock, self._progress = clock, progress
         self._version = self._store.create()
@@ -98,7 +123,7 @@ class _Run:
         try:
             self._catch_up(self._live.marks())
             live_version = self._store.live()
-            live = self._live.sink.fingerprint()
+            live = self._hashed()
             self._catch_up(live.marks)
             rebuilt = self._new.sink.fingerprint()
             if switch:
@@ -120,6 +145,17 @@ class _Run:
             if not kept:
                 self._new.sink.close()
                 self._store.drop(self._version)
+
+    def _hashed(self) -> Fingerprint:
+        """The live version. A feeder that died in the middle of a batch leaves it behind its rows until another goes on."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                return self._live.sink.fingerprint()
+            except Unavailable as error:
+                if error.code not in ("view_behind", "version_replaced") or time.monotonic() > deadline:
+                    raise
+            time.sleep(_AGAIN_SECONDS)
 
     def _switch(self) -> None:
         self._catch_up(self._live.marks())

@@ -69,7 +69,7 @@ class Call:
     async def reached(self, views: Sequence[str], positions: Sequence[Position]) -> bool:
         """Whether `views` have all of `positions`, now or within the time that a read waits."""
         deadline = time.monotonic() + self.deps.patience
-        while not all(self.deps.freshness.has(views, position) for position in positions):
+        while not await self.ask(self.deps.freshness.have, views, positions):
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_POLL_SECONDS)

@@ -32,7 +32,7 @@ class Entrance:
 
         if scope["path"] not in self._public:
             try:
-                scope[READER] = authenticated(self._deps, Headers(scope=scope))
+                scope[READER] = await authenticated(self._deps, Headers(scope=scope))
             except TollhouseError as error:
                 await refusal(error, scope["path"], request_id)(scope, receive, send_with_id)
                 return

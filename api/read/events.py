@@ -79,7 +79,9 @@ async def _events(
     if _EVENT_STREAM in request.headers.get("accept", ""):
         if last is not None:
             place = parse_place(last)
-        return StreamingResponse(_followed(call, org, place or _now(call)), media_type=_EVENT_STREAM)
+        if place is None:
+            place = await call.ask(_now, call)
+        return StreamingResponse(_followed(call, org, place), media_type=_EVENT_STREAM)
     standing = await call.standing(*_VIEWS, org=org)
     found = await call.ask(call.deps.events.after, org, place or Place(), limit)
     next_cursor = str(found[-1].place) if len(found) == limit else None
@@ -88,8 +90,8 @@ async def _events(
 
 def _now(call: Call) -> Place:
     """Behind everything that the views hold."""
-    control = call.deps.engines[audit.NAME].marks()
-    facts = call.deps.engines[usage.NAME].marks()
+    control = call.deps.views[audit.NAME].marks()
+    facts = call.deps.views[usage.NAME].marks()
     return Place(control[0].position if 0 in control else 0, {p: mark.offset for p, mark in facts.items()})
 
 
@@ -97,7 +99,7 @@ async def _followed(call: Call, org: str | None, place: Place) -> AsyncIterator[
     """Ends when the process is about to, or when the key is no good any more."""
     quiet = 0
     yield b": following\n\n"
-    while not call.deps.ending() and _still_good(call):
+    while not call.deps.ending() and await _still_good(call):
         found: Sequence[Seen] = await call.ask(call.deps.events.after, org, place, 1000)
         for seen in found:
             place = seen.place
@@ -111,9 +113,9 @@ async def _followed(call: Call, org: str | None, place: Place) -> AsyncIterator[
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _still_good(call: Call) -> bool:
+async def _still_good(call: Call) -> bool:
     try:
-        call.deps.refresh()
+        await call.deps.refresh()
         return resolved(call.deps, call.reader.hash) is not None
     except TollhouseError:
         return False

@@ -64,7 +64,7 @@ async def retry(call: Reading, id: str, query: Annotated[Dry, Query()]) -> Respo
     found = await call.ask(call.deps.parking.get, id)
     if query.dry_run:
         return _json(_parked(found))
-    released = await call.ask(call.deps.engines[found.projection].retry, id)
+    released = await call.ask(call.deps.views[found.projection].retry, id)
     return _json({"id": id, "released": released})
 
 
@@ -74,7 +74,7 @@ async def drop(call: Reading, id: str, query: Annotated[Dry, Query()]) -> Respon
     found = await call.ask(call.deps.parking.get, id)
     if query.dry_run:
         return _json(_parked(found))
-    await call.ask(call.deps.engines[found.projection].drop, id)
+    await call.ask(call.deps.views[found.projection].drop, id)
     return _json({"id": id, "dropped": True})
 
 
@@ -82,13 +82,13 @@ def _projections(call: Call) -> list[dict[str, Any]]:
     deps = call.deps
     failing = deps.failing()
     rows = []
-    for name, engine in deps.engines.items():
-        marks = engine.marks()
+    for name, view in deps.views.items():
+        marks = view.marks()
         rows.append(
             {
                 "name": name,
                 "version": deps.live(name),
-                "topic": engine.topic,
+                "topic": view.topic,
                 "watermark": {str(partition): mark.offset for partition, mark in sorted(marks.items())},
                 "events": sum(mark.events for mark in marks.values()),
                 "lag": deps.freshness.lag(name),

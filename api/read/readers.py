@@ -20,13 +20,20 @@ class Reader:
     key: str | None = None
 
 
-def authenticated(deps: ReadDeps, headers: Headers) -> Reader:
-    """The reader of a request. Raises `Unauthenticated`; absent, unknown, revoked and expired keys look the same."""
+async def authenticated(deps: ReadDeps, headers: Headers) -> Reader:
+    """The reader of a request. Raises `Unauthenticated`; absent, unknown, revoked and expired keys look the same.
+
+    A key that is not known may have been issued a moment ago: the log is asked.
+    """
     scheme, _, key = headers.get("authorization", "").partition(" ")
     key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    deps.refresh()
+    await deps.refresh()
     if well_formed(key, ADMIN) or well_formed(key, SERVICE):
-        found = resolved(deps, deps.secrets.hash(key))
+        hash = deps.secrets.hash(key)
+        found = resolved(deps, hash)
+        if found is None:
+            await deps.prove()
+            found = resolved(deps, hash)
         if found is not None:
             return found
     raise Unauthenticated("no valid key: send Authorization: Bearer th_ak_… (or th_sk_…)")

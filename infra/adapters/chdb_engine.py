@@ -44,17 +44,18 @@ def in_process(path: Path) -> "Analytics":
 
 
 class Analytics:
-    """Queries, commands and inserts. Safe to use from any thread. Makes `database` where it is not."""
+    """Queries, commands and inserts. Safe to use from any thread. Makes `database` where it is not.
 
-    def __init__(self, connect: Connect, database: str = DATABASE) -> None:
-        self._connect, self._database = connect, database
+    `later`: it connects when it is first used, so a server may come later; else at once.
+    """
+
+    def __init__(self, connect: Connect, database: str = DATABASE, *, later: bool = False) -> None:
+        self._connect, self._database, self._made = connect, database, False
         self._idle: list[Client] = []
         self._closed = False
-        with _answering():
-            first = connect(None)
-            first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-            first.close()
-            self._idle.append(connect(database))
+        if not later:
+            with self._client():
+                pass
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -72,6 +73,11 @@ class Analytics:
         try:
             return self._idle.pop()
         except IndexError:
+            if not self._made:
+                first = self._connect(None)
+                first.command(f"CREATE DATABASE IF NOT EXISTS `{self._database}`")
+                first.close()
+                self._made = True
             return self._connect(self._database)
 
     def command(self, sql: str) -> None:

@@ -6,14 +6,27 @@ replace themselves. Reads may see rows beyond the watermark, never miss one belo
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from domain.errors import Conflict, Unavailable
+from domain.ids import PARTITIONS
 from infra.adapters.chdb_engine import Analytics
-from infra.adapters.row_views import Catalog, compare, nowhere_behind
+from infra.adapters.row_views import (
+    Catalog,
+    Database,
+    Rows,
+    compare,
+    is_live,
+    live_version,
+    nowhere_behind,
+    place,
+    places,
+    replaced,
+)
 from projections.ports import Batch, Event, Fingerprint, Mark, Outcome
 
 _MARKS = """
@@ -57,11 +70,12 @@ class AnalyticsView(Protocol):
 
 
 class AnalyticsSink:
-    """`projections.ports.Sink` of one version of one view."""
+    """`projections.ports.Sink` of one version of one view. `live`: it is opened as the live one."""
 
-    def __init__(self, analytics: Analytics, view: AnalyticsView, version: int) -> None:
-        self._analytics, self._view, self._version = analytics, view, version
+    def __init__(self, analytics: Analytics, rows: Rows, view: AnalyticsView, version: int, *, live: bool) -> None:
+        self._analytics, self._rows, self._view, self._version = analytics, rows, view, version
         self._lock = threading.Lock()
+        self._was_live = live
         self._known: dict[int, Mark] | None = None
 
     def marks(self) -> Mapping[int, Mark]:
@@ -73,7 +87,7 @@ class AnalyticsSink:
 
     def apply(self, batch: Batch) -> Outcome:
         """See `Sink`."""
-        with self._lock:
+        with self._lock, self._alone([span.partition for span in batch.spans]):
             stored = dict(self.marks())
             outcome = compare(stored, batch)
             if outcome is not Outcome.APPLIED:
@@ -89,13 +103,25 @@ class AnalyticsSink:
 
     def replay(self, event: Event) -> None:
         """See `Sink`."""
-        with self._lock:
+        with self._lock, self._alone([event.partition]):
             self._resume(dict(self.marks()))
             self._insert(self._view.replayed(self._analytics, self._version, event))
             self._known = None
 
+    @contextmanager
+    def _alone(self, partitions: Iterable[int]) -> Iterator[None]:
+        """Nobody else writes there, and no view comes or goes. A version that was live and is not is left alone: the rows
+        would be missing in the one that is."""
+        name, version = self._view.name, self._version
+        with self._rows.beside([place(name, version, partition) for partition in partitions]) as db:
+            live = is_live(db, name, version)
+            if live is None or (self._was_live and not live):
+                raise replaced(name, version)
+            self._was_live = self._was_live or live
+            yield
+
     def _resume(self, stored: dict[int, Mark]) -> None:
-        if self._known != stored:
+        if self._rows.shared or self._known != stored:
             self._view.resume(self._analytics, self._version, stored)
             self._known = stored
 
@@ -105,7 +131,7 @@ class AnalyticsSink:
 
     def fingerprint(self) -> Fingerprint:
         """See `Sink`. Nothing is applied meanwhile. Raises `Unavailable` if rows are beyond the watermark: ask again."""
-        with self._lock:
+        with self._lock, self._alone(range(PARTITIONS)):
             marks = dict(self.marks())
             digest = hashlib.sha256()
             for table in self._view.tables(self._version):
@@ -135,11 +161,16 @@ class AnalyticsStore:
     def __init__(self, analytics: Analytics, catalog: Catalog, view: "type[AnalyticsView]") -> None:
         self.name, self.topic = view.name, view.topic
         self._analytics, self._catalog, self._view = analytics, catalog, view
+        self._beside: set[int] = set()
 
     def live(self) -> int:
         """See `Store`."""
         version = self._catalog.live(self.name)
-        return self.create() if version is None else version
+        if version is not None:
+            return version
+        with self._catalog.file.arranging() as db:
+            version = live_version(db, self.name)
+            return self._add(db) if version is None else version
 
     def create(self) -> int:
         """See `Store`. Versions left over go first."""
@@ -148,7 +179,13 @@ class AnalyticsStore:
         for version in idle:
             self.drop(version)
         with self._catalog.file.arranging() as db:
-            version = self._catalog.add(self.name, db)
+            version = self._add(db)
+        self._beside.add(version)
+        return version
+
+    def _add(self, db: Database) -> int:
+        """A version is known once its tables are there."""
+        version = self._catalog.add(self.name, db)
         self._drop_tables(version)
         self._create_tables(version)
         return version
@@ -156,24 +193,30 @@ class AnalyticsStore:
     def open(self, version: int) -> AnalyticsSink:
         """See `Store`."""
         self._create_tables(version)
-        return AnalyticsSink(self._analytics, self._view(), version)
+        live = version not in self._beside
+        return AnalyticsSink(self._analytics, self._catalog.file, self._view(), version, live=live)
 
     def switch(self, version: int) -> None:
         """See `Store`."""
-        old = self.live()
-        if old == version:
-            return
-        nowhere_behind(self.name, self.open(version).marks(), self.open(old).marks())
+        new, old = self.open(version), self.open(self.live())
         with self._catalog.file.arranging() as db:
-            self._catalog.switch(self.name, version, db)
+            if is_live(db, self.name, version) is None:
+                raise replaced(self.name, version)
+            if not is_live(db, self.name, version):
+                nowhere_behind(self.name, new.marks(), old.marks())
+                self._catalog.switch(self.name, version, db)
 
     def drop(self, version: int) -> None:
         """See `Store`."""
-        if self._catalog.live(self.name) == version:
-            raise Conflict(f"version {version} of {self.name} is live", code="version_live")
-        self._drop_tables(version)
         with self._catalog.file.arranging() as db:
+            if live_version(db, self.name) == version:
+                raise Conflict(f"version {version} of {self.name} is live", code="version_live")
             self._catalog.remove(self.name, version, db)
+        self._drop_tables(version)
+
+    def standing_still(self, version: int) -> AbstractContextManager[object]:
+        """See `Store`."""
+        return self._catalog.file.held(places(self.name, version))
 
     def _create_tables(self, version: int) -> None:
         for statement in (*self._view().schema(version), _MARKS.format(name=self.name, v=version)):

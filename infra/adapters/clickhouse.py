@@ -21,8 +21,8 @@ _PORTS = {"http": 8123, "https": 8443}
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-def open_analytics(named: str) -> Analytics:
-    """The engine of ``chdb:PATH`` or ``http(s)://user:password@host:port/database``.
+def open_analytics(named: str, *, later: bool = False) -> Analytics:
+    """The engine of ``chdb:PATH`` or ``http(s)://user:password@host:port/database``; `later`: a server need not answer yet.
 
     Raises `Invalid` naming the setting, `Unavailable` if a server does not answer: ask again.
     """
@@ -45,7 +45,7 @@ def open_analytics(named: str) -> Analytics:
             send_receive_timeout=ANSWER_SECONDS,
         )
 
-    return Analytics(connect, _database(url.path))
+    return Analytics(connect, _database(url.path), later=later)
 
 
 def check_named(named: str) -> None:

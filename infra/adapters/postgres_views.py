@@ -8,7 +8,7 @@ applied is durable. Schema and SQL are those of `row_views`, put into PostgreSQL
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +23,7 @@ ARRANGE_SECONDS = 60.0
 """How long a view that is to come or go waits for readers that began before; those that begin wait a second at most."""
 
 _READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE catalog IN ACCESS SHARE MODE"
-_APPLY = b"BEGIN; LOCK TABLE catalog IN ACCESS SHARE MODE"
+_FIXED = b"LOCK TABLE catalog IN ACCESS SHARE MODE"
 _ARRANGE = b"BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE catalog IN ACCESS EXCLUSIVE MODE"
 _ALONE = b"SELECT pg_advisory_xact_lock(hashtextextended(place, 0)) FROM unnest(%s::text[]) AS place"
 
@@ -32,6 +32,8 @@ _TYPES = {"INTEGER": "BIGINT", "TEXT": 'TEXT COLLATE "C"', "BLOB": "BYTEA"}
 
 class PostgresViews:
     """`Rows` in the database at `url`. Raises `Unavailable`."""
+
+    shared = True
 
     def __init__(self, url: str) -> None:
         self._connections = Connections(url, tuple_row)
@@ -54,10 +56,23 @@ class PostgresViews:
 
     @contextmanager
     def applying(self, places: Iterable[str]) -> Iterator["Session"]:
-        """See `Rows`. Places are taken in order, so that two sinks never wait for each other."""
-        with self._borrowed() as connection, transaction(connection, _APPLY):
+        """See `Rows`. Places are taken in order, so that two sinks never wait for each other; and before the catalog, so that
+        who waits for a place keeps no view from coming or going."""
+        with self._borrowed() as connection, transaction(connection):
             connection.execute(_ALONE, (sorted(places),))
+            connection.execute(_FIXED)
             yield Session(connection)
+
+    def beside(self, places: Iterable[str]) -> AbstractContextManager["Session"]:
+        """See `Rows`."""
+        return self.applying(places)
+
+    @contextmanager
+    def held(self, places: Iterable[str]) -> Iterator[None]:
+        """See `Rows`."""
+        with self._borrowed() as connection, transaction(connection):
+            connection.execute(_ALONE, (sorted(places),))
+            yield
 
     @contextmanager
     def arranging(self) -> Iterator["Session"]:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Unavailable
+from domain.ids import PARTITIONS
 from projections.ports import Batch, Event, Fingerprint, Mark, Outcome, Span
 
 SCHEMA = Path(__file__).with_suffix(".sql").read_text()
@@ -50,7 +51,12 @@ class Database(Protocol):
 
 
 class Rows(Protocol):
-    """A store of row views. Everything raises `Unavailable` when it does not answer; nothing of the transaction is kept then."""
+    """A store of row views. Everything raises `Unavailable` when it does not answer; nothing of the transaction is kept then.
+
+    `shared`: other processes may write too, so that nothing a sink remembers is sure.
+    """
+
+    shared: bool
 
     def reading(self) -> AbstractContextManager[Database]:
         """One snapshot of everything."""
@@ -60,6 +66,12 @@ class Rows(Protocol):
 
     def applying(self, places: Iterable[str]) -> AbstractContextManager[Database]:
         """One transaction, alone at `places`. No view comes or goes meanwhile."""
+
+    def beside(self, places: Iterable[str]) -> AbstractContextManager[Database]:
+        """As `applying`, for a view whose rows are in another store: writers of this one need not wait."""
+
+    def held(self, places: Iterable[str]) -> AbstractContextManager[object]:
+        """No other process applies anything at `places` meanwhile; views may come and go."""
 
     def arranging(self) -> AbstractContextManager[Database]:
         """One transaction in which views come and go: every other one is wholly before or after it."""
@@ -77,12 +89,33 @@ def live_version(db: Database, name: str) -> int | None:
     return None if row is None else row[0]
 
 
+def is_live(db: Database, name: str, version: int) -> bool | None:
+    """None: there is no such version, any more."""
+    row = db.execute("SELECT live FROM catalog WHERE name = ? AND version = ?", (name, version)).fetchone()
+    return None if row is None else bool(row[0])
+
+
+def place(name: str, version: int, partition: int) -> str:
+    """Where one batch is applied at a time."""
+    return f"{name}/{version}/{partition}"
+
+
+def places(name: str, version: int) -> list[str]:
+    """All of them, of one version of a view."""
+    return [place(name, version, partition) for partition in range(PARTITIONS)]
+
+
 def marks_of(db: Database, name: str, version: int) -> dict[int, Mark]:
     """The watermark of one version."""
     found = db.execute(
         'SELECT partition, "offset", position, events FROM marks WHERE name = ? AND version = ?', (name, version)
     )
     return {partition: Mark(offset, position, events) for partition, offset, position, events in found}
+
+
+def replaced(name: str, version: int) -> Unavailable:
+    """What a sink raises that was opened on the live version, which is not the live one any more: open it again."""
+    return Unavailable(f"version {version} of {name} is not the live one any more", code="version_replaced")
 
 
 class RowView(Protocol):
@@ -116,11 +149,13 @@ class RowSink:
     def marks(self) -> Mapping[int, Mark]:
         """See `Sink`."""
         with self._store.reading() as db:
+            self._still_there(db)
             return marks_of(db, self._view.name, self._version)
 
     def apply(self, batch: Batch) -> Outcome:
         """See `Sink`."""
         with self._store.applying([self._place(span.partition) for span in batch.spans]) as db:
+            self._still_there(db)
             outcome = compare(marks_of(db, self._view.name, self._version), batch)
             if outcome is Outcome.APPLIED:
                 for span in batch.spans:
@@ -139,12 +174,14 @@ class RowSink:
     def replay(self, event: Event) -> None:
         """See `Sink`."""
         with self._store.applying([self._place(event.partition)]) as db:
+            self._still_there(db)
             self._view.replay(db, self._version, event)
 
     def fingerprint(self) -> Fingerprint:
         """See `Sink`. Takes a snapshot: the view goes on meanwhile."""
         digest = hashlib.sha256()
         with self._store.reading() as db:
+            self._still_there(db)
             marks = marks_of(db, self._view.name, self._version)
             for sql in self._view.rows(self._version):
                 for rows in self._store.chunks(db, sql, HASH_ROWS):
@@ -156,7 +193,12 @@ class RowSink:
         """See `Sink`."""
 
     def _place(self, partition: int) -> str:
-        return f"{self._view.name}/{self._version}/{partition}"
+        return place(self._view.name, self._version, partition)
+
+    def _still_there(self, db: Database) -> None:
+        """The old version goes in the transaction that switches."""
+        if is_live(db, self._view.name, self._version) is None:
+            raise replaced(self._view.name, self._version)
 
 
 _MARK = ("name", "version", "partition", "offset", "position", "events")
@@ -249,6 +291,10 @@ class RowStore:
         """See `Store`."""
         with self._catalog.file.arranging() as db:
             self._drop(db, version)
+
+    def standing_still(self, version: int) -> AbstractContextManager[object]:
+        """See `Store`."""
+        return self._catalog.file.held(places(self.name, version))
 
     def _drop(self, db: Database, version: int) -> None:
         if live_version(db, self.name) == version:

@@ -7,7 +7,7 @@ with their watermark, and come again from the log.
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ _BUSY_SECONDS = 30.0
 
 class ViewsFile:
     """`Rows` in the file at `path`. Its threads may call everything at once; each call borrows a connection."""
+
+    shared = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,6 +56,14 @@ class ViewsFile:
         """See `Rows`."""
         with self.writing() as connection:
             yield connection
+
+    def beside(self, places: Iterable[str]) -> AbstractContextManager[sqlite3.Connection]:  # noqa: ARG002  # one process
+        """See `Rows`."""
+        return self.reading()
+
+    def held(self, places: Iterable[str]) -> AbstractContextManager[None]:  # noqa: ARG002  # one process writes
+        """See `Rows`."""
+        return nullcontext()
 
     @contextmanager
     def arranging(self) -> Iterator[sqlite3.Connection]:

@@ -5,7 +5,7 @@ log had it then. Not promised: anything about what is on its way to the log.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class Standing(Struct, frozen=True):
 
 
 class Watched(Protocol):
-    """An engine, as much of it as is asked here."""
+    """A view: its engine, or what its store tells (`projections.stored_view`). `marks` may raise `Unavailable`."""
 
     name: str
     topic: str
@@ -78,10 +78,14 @@ class Freshness:
         """Every view."""
         return list(self._engines)
 
-    def has(self, views: Iterable[str], position: Position) -> bool:
-        """Whether each of `views` that `position` concerns has it: journal positions concern views of control events,
-        the others views of facts."""
-        return all(_has(self._engines[view], position) for view in views)
+    def have(self, views: Iterable[str], positions: Sequence[Position]) -> bool:
+        """Whether each of `views` has those of `positions` that concern it: journal positions concern views of control
+        events, the others views of facts. Raises `Unavailable`."""
+        for view in views:
+            concerning = [position for position in positions if _concerns(position, self._engines[view].topic)]
+            if concerning and not _have(self._engines[view].marks(), concerning):
+                return False
+        return True
 
     def ends(self, org: str | None = None) -> list[Position]:
         """What is in the log now: the last record of each facts partition (of the organization's, if there is one)."""
@@ -118,11 +122,17 @@ class Freshness:
         return min(moments)
 
 
-def _has(engine: Watched, position: Position) -> bool:
-    marks = engine.marks()
-    if engine.topic == CONTROL:
-        return position.partition is not None or marks.get(0, Mark()).position >= position.journal
-    return position.partition is None or marks.get(position.partition, Mark()).offset > position.offset
+def _concerns(position: Position, topic: str) -> bool:
+    return (position.partition is None) == (topic == CONTROL)
+
+
+def _have(marks: Mapping[int, Mark], positions: Sequence[Position]) -> bool:
+    return all(
+        marks.get(0, Mark()).position >= position.journal
+        if position.partition is None
+        else marks.get(position.partition, Mark()).offset > position.offset
+        for position in positions
+    )
 
 
 def _happened(record: Record) -> datetime:

@@ -1,0 +1,79 @@
+"""``tollhouse read``: answers reads from the views that workers feed."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import uvloop
+
+from api.metrics import Metrics
+from api.read.app import create_app
+from api.read.deps import ReadDeps
+from api.site import App
+from cli import log_lines
+from cli.running import allow_many_files, kept_running
+from cli.serve import READ_SIDE, READ_SIDE_OF_ADMIN
+from cli.serving import Starting, needed, serve_process
+from cli.settings import Settings
+from cli.wiring_distributed import PATIENCE
+from cli.wiring_read_distributed import NEEDED, open_distributed_reads
+from infra.adapters.clickhouse import check_named
+from infra.adapters.clock import SteadyClock
+from infra.adapters.kafka_reader import KafkaLogReader
+from infra.adapters.secrets import InstallationSecrets
+from projections.keyring import Keyring
+from projections.ports import CONTROL
+from streams.control_follower import ControlFollower
+
+
+def serve_reads(settings: Settings) -> None:
+    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing or wrong."""
+    needed(settings, "read", *NEEDED)
+    check_named(settings.clickhouse or "")
+    log_lines.configure()
+    allow_many_files()
+    metrics = Metrics()
+    uvloop.run(serve_process(settings, metrics, lambda starting, failed: _open(settings, metrics, starting, failed)))
+
+
+@dataclass(slots=True)
+class Reads:
+    """A read process that runs. See `cli.serving.Process`."""
+
+    deps: ReadDeps
+
+    def mounts(self) -> Mapping[str, App]:
+        return read_mounts(self.deps)
+
+    def reasons(self) -> list[str]:
+        """Why reads are refused now; a view that stands still is told in every answer instead, by its `as_of`."""
+        if self.deps.keyring.fresh(time.monotonic()):
+            return []
+        return ["the view of keys is not fresh: Kafka's control topic is not answering"]
+
+
+def read_mounts(deps: ReadDeps) -> Mapping[str, App]:
+    """The read API and the operators' endpoints of the projections, by path."""
+    return dict.fromkeys((*READ_SIDE, *READ_SIDE_OF_ADMIN), create_app(deps))
+
+
+@asynccontextmanager
+async def _open(
+    settings: Settings, metrics: Metrics, starting: Starting, failed: "asyncio.Future[None]"
+) -> AsyncIterator[Reads]:
+    assert settings.kafka is not None
+    assert settings.secret is not None
+    keyring, secrets = Keyring(), InstallationSecrets(settings.secret.get_secret_value().encode())
+    follower = ControlFollower(keyring, KafkaLogReader(settings.kafka, CONTROL, patience=PATIENCE))
+    following = asyncio.create_task(kept_running("keyring", follower.run, failed))
+    try:
+        opening = open_distributed_reads(settings, keyring, secrets, SteadyClock(), metrics, starting, failed)
+        async with opening as deps:
+            yield Reads(deps)
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await follower.close()

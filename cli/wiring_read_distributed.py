@@ -1,0 +1,139 @@
+"""The composition root of the read API in distributed mode: views in PostgreSQL and ClickHouse that workers feed from Kafka."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from api.metrics import Metrics
+from api.read.deps import ReadDeps
+from cli.running import every, running
+from cli.serving import Starting, needed
+from cli.settings import Settings
+from commands.ports import Clock, Secrets
+from domain.errors import NotReady
+from infra.adapters.chdb_audit import AuditChain, AuditView
+from infra.adapters.chdb_reads_audit import AnalyticsAuditTrail
+from infra.adapters.chdb_reads_facts import AnalyticsFacts
+from infra.adapters.chdb_reads_requests import AnalyticsRequests
+from infra.adapters.chdb_reads_usage import AnalyticsUsages
+from infra.adapters.chdb_sink import AnalyticsStore
+from infra.adapters.chdb_usage import UsageView
+from infra.adapters.clickhouse import open_analytics
+from infra.adapters.ids import new_id
+from infra.adapters.kafka_reader import KafkaLogReader
+from infra.adapters.postgres_views import PostgresViews
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_directory import DirectoryView, RowDirectory
+from infra.adapters.row_parking import RowParking
+from infra.adapters.row_reads import RowBucketSums
+from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.shared_reader import SharedReader
+from projections import audit, usage
+from projections.engine import Policy
+from projections.keyring import Keyring
+from projections.ports import CONTROL, FACTS, Store
+from projections.reads.budgets import Budgets
+from projections.reads.events import Events
+from projections.reads.freshness import Freshness
+from projections.reads.past import Past
+from projections.reads.standstill import Standstill
+from projections.rebuild import Projection, Rebuilder
+from projections.stored_view import StoredView
+
+NEEDED = ("kafka", "postgres", "clickhouse", "secret")
+
+PROOF_SECONDS = 2.0
+"""How long a key that is not known may wait for the control topic."""
+
+_LOOK_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def open_distributed_reads(
+    settings: Settings,
+    keyring: Keyring,
+    secrets: Secrets,
+    clock: Clock,
+    metrics: Metrics,
+    starting: Starting,
+    failed: "asyncio.Future[None]",
+) -> AsyncIterator[ReadDeps]:
+    """What the read API stands on, once PostgreSQL is there. `keyring` is fed by somebody else, on this event loop.
+
+    While ClickHouse or Kafka is away, what needs them raises `Unavailable`, and nothing else does. Raises `Invalid` naming
+    settings that are missing or wrong.
+    """
+    needed(settings, "read", *NEEDED)
+    kafka, postgres, clickhouse = settings.kafka or "", settings.postgres or "", settings.clickhouse or ""
+    async with AsyncExitStack() as stack:
+        analytics = open_analytics(clickhouse, later=True)
+        stack.callback(analytics.close)
+        file = await starting.until("PostgreSQL", lambda: PostgresViews(postgres))
+        stack.callback(file.close)
+        readers = {topic: SharedReader(_reading(kafka, topic)) for topic in (CONTROL, FACTS)}
+        for reader in readers.values():
+            stack.callback(reader.close)
+        catalog, parking = Catalog(file), RowParking(file)
+        stores: list[tuple[Store, Policy]] = [
+            (RowStore(catalog, DirectoryView()), Policy.PARK_ORG),
+            (RowStore(catalog, BalancesView()), Policy.PARK_ORG),
+            (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE),
+            (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE),
+        ]
+        views = {store.name: StoredView(store, parking, policy, clock) for store, policy in stores}
+        projections = {
+            store.name: Projection(store, views[store.name], _reading(kafka, store.topic)) for store, _ in stores
+        }
+        freshness = Freshness(views, readers, parking, clock)
+        standstill = Standstill(freshness, views)
+        metrics.gauges("tollhouse_view_lag_records", "Records that a view lacks", "view", standstill.lags)
+        look = partial(every, _LOOK_SECONDS, partial(asyncio.to_thread, standstill.look))
+        await stack.enter_async_context(running(failed, {"views": look}))
+
+        def live_usage() -> int | None:
+            return catalog.live(usage.NAME)
+
+        def live_audit() -> int | None:
+            return catalog.live(audit.NAME)
+
+        trail = AnalyticsAuditTrail(analytics, live_audit, AuditChain(analytics, catalog))
+        yield ReadDeps(
+            keyring=keyring,
+            refresh=lambda: _fresh(keyring),
+            prove=lambda: _proved(keyring),
+            secrets=secrets,
+            clock=clock,
+            new_id=new_id,
+            freshness=freshness,
+            budgets=Budgets(RowDirectory(file), RowBucketSums(file)),
+            past=Past(readers[CONTROL], readers[FACTS]),
+            usages=AnalyticsUsages(analytics, live_usage),
+            requests=AnalyticsRequests(analytics, live_usage),
+            audit=trail,
+            events=Events(trail, AnalyticsFacts(analytics, live_usage)),
+            views=views,
+            rebuilder=Rebuilder(projections, parking, clock),
+            parking=parking,
+            live=catalog.live,
+            failing=standstill.reasons,
+            ending=lambda: starting.ending,
+        )
+
+
+def _reading(servers: str, topic: str) -> Callable[[], KafkaLogReader]:
+    return lambda: KafkaLogReader(servers, topic)
+
+
+async def _fresh(keyring: Keyring) -> None:
+    if not keyring.fresh(time.monotonic()):
+        raise NotReady("the view of keys is not fresh: Kafka's control topic is not answering")
+
+
+async def _proved(keyring: Keyring) -> None:
+    asked = time.monotonic()
+    while not keyring.holds(asked):
+        if time.monotonic() - asked > PROOF_SECONDS:
+            raise NotReady("the view of keys is not fresh: Kafka's control topic is not answering")
+        await asyncio.sleep(0.01)
