@@ -2,15 +2,21 @@
 
 import sys
 from itertools import islice
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from cli.exits import CheckFailed
 from cli.orgs import OrgOption
-from cli.output import Format, emit_list
+from cli.output import Format, emit_list, note
 from cli.paths import org_path, read_path, segment
+from cli.progress import progress
 from cli.session import Effect, Session, command, noun
+
+if TYPE_CHECKING:
+    from commands.moving import Head
 
 From = Annotated[str | None, typer.Option("--from", help="RFC 3339, inclusive.", show_default=False)]
 To = Annotated[str | None, typer.Option("--to", help="RFC 3339, exclusive.", show_default=False)]
@@ -187,3 +193,26 @@ def _events(app: typer.Typer) -> None:
     def show(session: Session, event: str) -> None:
         """Show one event."""
         session.show(f"/admin/v1/events/{segment(event)}")
+
+    @command(app, "export")
+    def export(session: Session, file: Path) -> None:
+        """Write the journal and the log of a stopped data folder to a new file, to be imported elsewhere."""
+        from cli import moving
+
+        with progress("export") as update:
+            head = moving.export(session.settings, file, update)
+        session.print([_counts(head)])
+        note(f"the secret must travel along: set TOLLHOUSE_SECRET to what is in {session.settings.data / 'secret'}")
+
+    @command(app, "import")
+    def import_(session: Session, file: Path) -> None:
+        """Carry an exported file into a distributed installation that is still empty. Run it again if it is interrupted."""
+        from cli import moving
+
+        with progress("import") as update:
+            moved = moving.import_(session.settings, file, update)
+        session.print([to_builtins(moved)])
+
+
+def _counts(head: "Head") -> dict[str, Any]:
+    return {name: getattr(head, name) for name in ("journal", "commands", "control", "facts", "partitions")}

@@ -32,11 +32,11 @@ class DataFolder:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def secret(self) -> bytes:
-        """The installation's secret, made at the first start (mode 0600)."""
+        """The installation's secret, made at the first start (mode 0600): the same text is a `TOLLHOUSE_SECRET`."""
         path = self.root / "secret"
         if not path.exists():
             write_private(path, secrets.token_hex(SECRET_BYTES))
-        return bytes.fromhex(path.read_text().strip())
+        return path.read_text().strip().encode()
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from threading import Condition
 from typing import Protocol
 
 from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
-from msgspec import Struct
 from msgspec.structs import replace
 
+from commands.moving import CommandRow as CommandRow
 from commands.ports import Answer, Clock, LedgerEntry, Stored
 from domain.envelope import Envelope, encode
 from domain.errors import Unavailable
@@ -27,20 +27,6 @@ COMMANDS = "commands"
 
 KEPT = timedelta(hours=24)
 """How long an answer with a secret in it can be repeated."""
-
-
-class CommandRow(Struct, frozen=True, kw_only=True):
-    """One row of the ledger. `at` is unix seconds; `body` is ciphertext if `sealed`, None once erased."""
-
-    actor: str
-    key: str
-    fingerprint: str
-    at: int
-    status: int
-    position: int
-    etag: str | None
-    sealed: bool
-    body: bytes | None
 
 
 class Recorder(Protocol):

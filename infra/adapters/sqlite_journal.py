@@ -5,13 +5,14 @@ process). The file belongs to one process.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from eventsourcing.persistence import PersistenceError
 
 from commands.ports import Clock
-from infra.adapters.recorded_journal import RecordedJournal
+from infra.adapters.recorded_journal import CommandRow, RecordedJournal
 from infra.adapters.sqlite_recorder import open_recorder
 
 
@@ -23,4 +24,10 @@ class SQLiteJournal(RecordedJournal):
     def __init__(
         self, path: Path, secret: bytes, clock: Clock, synchronous: Literal["full", "normal"] = "full"
     ) -> None:
-        super().__init__(open_recorder(str(path), synchronous.upper()), secret, clock)
+        self._ledger = open_recorder(str(path), synchronous.upper())
+        super().__init__(self._ledger, secret, clock)
+
+    def ledger(self) -> Sequence[CommandRow]:
+        """Every command that was carried out under an Idempotency-Key."""
+        with self._using():
+            return self._ledger.commands()

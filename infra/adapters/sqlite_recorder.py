@@ -102,10 +102,13 @@ class LedgerRecorder(SQLiteApplicationRecorder):
         with self.datastore.transaction(commit=False) as c:
             c.execute(f"SELECT * FROM {COMMANDS} WHERE actor = ? AND key = ?", (actor, key))
             found = c.fetchone()
-        if found is None:
-            return None
-        values: dict[str, Any] = {**dict(found), "sealed": bool(found["sealed"])}
-        return CommandRow(**values)
+        return None if found is None else _command(found)
+
+    def commands(self) -> list[CommandRow]:
+        """The whole ledger."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(f"SELECT * FROM {COMMANDS} ORDER BY actor, key")
+            return [_command(row) for row in c.fetchall()]
 
     def erase_sealed(self, before: int) -> None:
         """See `Recorder`."""
@@ -115,6 +118,11 @@ class LedgerRecorder(SQLiteApplicationRecorder):
     def close(self) -> None:
         """See `Recorder`."""
         self.datastore.close()
+
+
+def _command(row: Any) -> CommandRow:
+    values: dict[str, Any] = {**dict(row), "sealed": bool(row["sealed"])}
+    return CommandRow(**values)
 
 
 def _claim(c: SQLiteCursor, row: CommandRow) -> None:
