@@ -1,0 +1,1 @@
+"""Reads in distributed mode: a read process over views that workers feed, on real servers."""
