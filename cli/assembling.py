@@ -10,7 +10,9 @@ from commands.handling import Changes, Commands, Reply, Request
 from commands.keys import register_admin_key
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Secrets, Upstream
+from domain import model
 from domain.credential import SERVICE, well_formed
+from domain.ids import PLATFORM
 from infra.adapters.ids import new_id
 from projections.keyring import Keyring
 
@@ -51,12 +53,27 @@ def router_of(
     )
 
 
-async def issue_first_admin_key(commands: Commands, secret: str, key: str | None = None) -> bytes:
-    """Makes `secret` a platform admin key; the answer is its id. Of all calls with the same `key` only the first counts."""
+async def issue_first_admin_key(commands: Commands, secret: str, key: str | None = None) -> bool:
+    """Makes `secret` a platform admin key. Of all calls with the same Idempotency-Key `key` only the first does: False."""
+    made = b""
 
     def plan(changes: Changes) -> Reply:
-        issued = register_admin_key(changes, secret, name="first", role="platform-admin")
-        return Reply(issued.id.encode())
+        nonlocal made
+        made = register_admin_key(changes, secret, name="first", role="platform-admin").id.encode()
+        return Reply(made)
 
     answer = await commands.execute(Request(actor="system", key=key, fingerprint="first admin key"), plan)
-    return answer.body
+    return answer.body == made
+
+
+async def close_model(
+    commands: Commands, name: str, *, request: str, cost: int, hold: int, key: str | None = None
+) -> None:
+    """Closes a model under hard budgets, because a request of it cost more than its hold. `key`: as an Idempotency-Key."""
+    report = model.ReportExceededBound(request=request, cost=cost, hold=hold)
+
+    def plan(changes: Changes) -> Reply:
+        changes.apply(PLATFORM, model.KIND, name, report)
+        return Reply(b"")
+
+    await commands.execute(Request(actor="system", key=key, fingerprint="overrun", correlation_id=request), plan)

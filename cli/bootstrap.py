@@ -9,7 +9,13 @@ from cli.settings import Settings
 from cli.wiring_distributed import LEASE_SECONDS
 from cli.wiring_distributed_control import RELAY
 from commands.handling import Commands
+from domain.admin_key import AdminKeyIssued
 from domain.credential import ADMIN, make_key
+from domain.envelope import decode
+from infra.adapters.chdb_audit import AuditView
+from infra.adapters.chdb_sink import AnalyticsStore
+from infra.adapters.chdb_usage import UsageView
+from infra.adapters.clickhouse import check_named, open_analytics
 from infra.adapters.clock import SteadyClock
 from infra.adapters.ids import new_id
 from infra.adapters.kafka_topics import create_topics
@@ -17,22 +23,30 @@ from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_tables import tables
 from infra.adapters.postgres_views import PostgresViews
+from infra.adapters.row_balances import BalancesView
+from infra.adapters.row_directory import DirectoryView
+from infra.adapters.row_views import Catalog, RowStore
 from infra.adapters.secrets import InstallationSecrets
+from projections.ports import Store
 
 FIRST_KEY = "bootstrap"
 """The Idempotency-Key of the first admin key. Stored format."""
+
+_BATCH = 1000
 
 
 def bootstrap(settings: Settings) -> None:
     """Prints what it made, a line each. Raises `Invalid` naming each setting that is missing, `Unavailable` if a server does not
     answer, `Conflict` if a topic is there and not as it must be."""
     needed(settings, "bootstrap", "kafka", "postgres", "secret")
+    if settings.clickhouse is not None:
+        check_named(settings.clickhouse)
     made = 0
     for line in _make(settings):
         made += 1
         print(line, flush=True)
     if not made:
-        print("nothing to do: topics, tables and the first admin key are there")
+        print("nothing to do: topics, tables, views and the first admin key are there")
 
 
 def _make(settings: Settings) -> Iterator[str]:
@@ -43,27 +57,55 @@ def _make(settings: Settings) -> Iterator[str]:
         yield f"topic {topic}"
     before = tables(settings.postgres)
     secret = settings.secret.get_secret_value().encode()
-    PostgresViews(settings.postgres).close()
+    views = PostgresViews(settings.postgres)
     PostgresLease(settings.postgres, RELAY, new_id("prc"), LEASE_SECONDS).close()
     journal = PostgresJournal(settings.postgres, secret, SteadyClock())
     try:
         for table in sorted(tables(settings.postgres) - before):
             yield f"table {table}"
-        # ClickHouse's tables belong here, once there is an adapter for its server.
+        for store in _stores(views, settings.clickhouse):
+            if Catalog(views).live(store.name) is None:
+                store.live()
+                yield f"view {store.name}"
         key = asyncio.run(_first_admin_key(journal, InstallationSecrets(secret)))
         if key is not None:
             yield f"admin key {key}"
     finally:
         journal.close()
+        views.close()
+
+
+def _stores(views: PostgresViews, clickhouse: str | None) -> Iterator[Store]:
+    """The views in PostgreSQL and, if it is named, in ClickHouse. Workers make what is missing, too."""
+    catalog = Catalog(views)
+    yield RowStore(catalog, DirectoryView())
+    yield RowStore(catalog, BalancesView())
+    if clickhouse is not None:
+        analytics = open_analytics(clickhouse)
+        try:
+            yield AnalyticsStore(analytics, catalog, UsageView)
+            yield AnalyticsStore(analytics, catalog, AuditView)
+        finally:
+            analytics.close()
 
 
 async def _first_admin_key(journal: PostgresJournal, secrets: InstallationSecrets) -> str | None:
     """The key, None if there was one before. It works as soon as a control process has forwarded it."""
-    if await asyncio.to_thread(journal.answered, "system", FIRST_KEY) is not None:
+    if await asyncio.to_thread(_has_admin_key, journal):  # bootstrapped before, or carried in with its keys
         return None
     key = make_key(ADMIN, secrets.random(256))
-    await issue_first_admin_key(Commands(journal, SteadyClock(), secrets, _forwarded_later), key, FIRST_KEY)
-    return key
+    commands = Commands(journal, SteadyClock(), secrets, _forwarded_later)
+    return key if await issue_first_admin_key(commands, key, FIRST_KEY) else None
+
+
+def _has_admin_key(journal: PostgresJournal) -> bool:
+    """Whether the journal ever had one. It may have other events before: gates are fenced as soon as there are topics."""
+    at = 0
+    while found := journal.after(at, _BATCH):
+        if any(decode(stored.body).type == AdminKeyIssued.__name__ for stored in found):
+            return True
+        at = found[-1].position
+    return False
 
 
 async def _forwarded_later(position: int) -> None:

@@ -8,11 +8,14 @@ from cli.running import allow_many_files
 from cli.serving import needed, serve_process
 from cli.settings import Settings
 from cli.wiring_distributed_control import open_control
+from infra.adapters.clickhouse import check_named
 
 
 def serve_control(settings: Settings) -> None:
     """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
     needed(settings, "control", "kafka", "postgres", "secret")
+    if settings.clickhouse is not None:
+        check_named(settings.clickhouse)
     log_lines.configure()
     allow_many_files()
     metrics = Metrics()

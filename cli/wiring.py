@@ -14,21 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.assembling import issue_first_admin_key, router_of
+from cli.assembling import close_model, issue_first_admin_key, router_of
 from cli.running import every, kept_running
 from cli.settings import Settings
 from commands.admission import Admission
 from commands.fact_writer import FactWriter
-from commands.handling import Changes, Commands, Reply, Request
+from commands.handling import Commands
 from commands.keeper import Keeper
 from commands.opening import Opening
 from commands.outcomes import Outcomes
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
-from domain import admin_key, model
+from domain import admin_key
 from domain.credential import ADMIN, make_key
 from domain.errors import Unavailable
-from domain.ids import PARTITIONS, PLATFORM
+from domain.ids import PARTITIONS
 from infra.adapters.child_process import ChildProcess
 from infra.adapters.clock import SteadyClock
 from infra.adapters.data_folder import DataFolder, FolderLock, write_private
@@ -109,15 +109,9 @@ class Embedded:
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
         """Closes a model under hard budgets, as soon as the journal takes it."""
-        report = model.ReportExceededBound(request=request, cost=cost, hold=hold)
-
-        def plan(changes: Changes) -> Reply:
-            changes.apply(PLATFORM, model.KIND, name, report)
-            return Reply(b"")
-
         while True:
             try:
-                await self.commands.execute(Request(actor="system", correlation_id=request), plan)
+                await close_model(self.commands, name, request=request, cost=cost, hold=hold)
                 return
             except Unavailable as error:
                 _log.warning("model %s exceeded its bound, and stays open for now: %s", name, error)

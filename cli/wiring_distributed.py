@@ -18,6 +18,9 @@ from streams.control_follower import ControlFollower
 PATIENCE = 0.5
 """Seconds a broker may take to answer about the control topic, so that asking again is soon enough to be fresh."""
 
+TOPICS_PATIENCE = 2.0
+"""Seconds Kafka may take to answer about its topics before a starting process says that it waits."""
+
 LEASE_SECONDS = 2.0
 """How long a right that one process has lasts without it: what it did stands still for this long if it dies."""
 
@@ -61,5 +64,5 @@ def core_of(settings: Settings) -> Core:
 
 def require_topics(kafka: str) -> None:
     """Raises `Unavailable` while the topics are not there as they must be."""
-    if problems := check_topics(kafka):
+    if problems := check_topics(kafka, patience=TOPICS_PATIENCE):
         raise Unavailable(f"{'; '.join(problems)} (run `tollhouse bootstrap`)", code="topics_missing")

@@ -1,21 +1,25 @@
 """The composition root of a control process: the journal in PostgreSQL, and its relay to Kafka in one process at a time."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from api.admin.app import create_app
 from api.admin.call import AdminDeps
 from api.metrics import Metrics
+from api.read.deps import ReadDeps
 from api.site import App
+from cli.read import read_mounts
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
 from cli.wiring_distributed import LEASE_SECONDS, Core, core_of, require_topics
+from cli.wiring_read_distributed import open_distributed_reads
 from commands.handling import Commands
 from commands.leading import Leader
 from commands.reconcile import Reconciliation
@@ -38,6 +42,7 @@ RELAY = "relay"
 """Name of the lease. Stored format."""
 
 _LOOK_SECONDS = 1.0
+_log = logging.getLogger("tollhouse")
 _ERASE_SECONDS = 3600.0
 
 
@@ -52,6 +57,7 @@ class Control:
     relay: Relay
     leader: Leader
     facts: KafkaLogReader
+    reads: ReadDeps | None
     _asking: threading.Lock = field(default_factory=threading.Lock)
     _journal: str | None = None
     _behind: tuple[int, float] | None = None
@@ -70,7 +76,7 @@ class Control:
             clock=core.clock,
             max_body=self.settings.max_body,
         )
-        return {"/admin/v1": create_app(deps)}
+        return {"/admin/v1": create_app(deps), **(read_mounts(self.reads) if self.reads is not None else {})}
 
     def reasons(self) -> list[str]:
         """Why commands are refused now; empty when they are not."""
@@ -139,7 +145,7 @@ async def open_control(
         lease = await starting.until("PostgreSQL", lambda: PostgresLease(url, RELAY, new_id("prc"), LEASE_SECONDS))
         closing.append(lease.close)
         relay = Relay(journal, relayed)
-        control = Control(settings, core, journal, views, relay, Leader(lease, relay.run), facts)
+        control = Control(settings, core, journal, views, relay, Leader(lease, relay.run), facts, None)
         metrics.gauge(
             "tollhouse_relay_leading", "Whether this process forwards the journal", lambda: int(control.leader.leading)
         )
@@ -149,7 +155,14 @@ async def open_control(
             "journal": lambda: every(_LOOK_SECONDS, control.look),
             "ledger": lambda: every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets)),
         }
-        async with running(failed, works):
+        async with running(failed, works), AsyncExitStack() as reading:
+            if settings.clickhouse is None:
+                _log.warning("reads are not answered here: TOLLHOUSE_CLICKHOUSE is not set")
+            else:
+                reads = open_distributed_reads(
+                    settings, core.keyring, core.secrets, core.clock, metrics, starting, failed
+                )
+                control.reads = await reading.enter_async_context(reads)
             yield control
             await core.writer.drain()
     finally:

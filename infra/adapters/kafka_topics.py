@@ -71,9 +71,10 @@ def create_topics(servers: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
     return [topic.name for topic in missing]
 
 
-def check_topics(servers: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
-    """What is wrong with the topics, a line each; empty if nothing is. Raises `LogUnavailable` if Kafka does not answer."""
-    with _administration(servers) as admin:
+def check_topics(servers: str, topics: Sequence[Topic] = TOPICS, patience: float = PATIENCE) -> list[str]:
+    """What is wrong with the topics, a line each; empty if nothing is. Raises `LogUnavailable` if Kafka does not answer within
+    `patience` seconds."""
+    with _administration(servers, patience) as admin:
         return _problems(admin, topics)
 
 
@@ -136,9 +137,9 @@ def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _administration(servers: str) -> Iterator[Any]:
+def _administration(servers: str, patience: float = PATIENCE) -> Iterator[Any]:
     try:
-        admin = connect(KafkaAdminClient, servers, PATIENCE, client_id="tollhouse-admin")
+        admin = connect(KafkaAdminClient, servers, patience, client_id="tollhouse-admin")
         try:
             yield admin
         finally:

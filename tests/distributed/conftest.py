@@ -1,7 +1,7 @@
 """One installation for all tests of this folder: each has processes of its own, on organizations and models of its own."""
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,10 @@ def bootstrapped(environ: dict[str, str], folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def installation(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     environ = stack.environment | {"TOLLHOUSE_SECRET": SECRET}
     lines = bootstrapped(environ, tmp_path_factory.mktemp("bootstrap")).splitlines()
-    yield Installation(environ, lines[-1].removeprefix("admin key "))
+    return Installation(environ, lines[-1].removeprefix("admin key "))
 
 
 @pytest_asyncio.fixture

@@ -9,6 +9,7 @@ Processes are started, asked and ended from outside, as `tests.lab` does it; the
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+from domain.ids import partition_of
 from infra.adapters.kafka_reader import KafkaLogReader
-from projections.ports import FACTS
+from projections.ports import FACTS, Record
 from tests.child import Child
 from tests.http1 import Answer, Http, Opened
 from tests.lab import TOLLHOUSE, Key, Lab
@@ -48,20 +50,27 @@ class Fact:
 class Process:
     """A process of the product, and a client of it."""
 
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        self.http = Http("http://127.0.0.1:1")
+    def __init__(self, child: Child, url: str) -> None:
+        self.child, self.http = child, Http(url)
 
     async def start(self) -> None:
-        await self.connect(await self.child.start())
-
-    async def connect(self, url: str) -> None:
         await self.http.close()
-        self.http = Http(url)
+        await self.child.start()
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        await self.http.close()
+        return await self.child.stop()
+
+    def says(self, text: str) -> bool:
+        """Whether its log has `text`."""
+        return text in self.child.log.read_text()
 
     async def reasons(self) -> list[str]:
-        """Why it is not ready."""
-        found: list[str] = (await self.http.call("GET", "/readyz")).json()["reasons"]
+        """Why it is not ready; empty when it is."""
+        answer = await self.http.call("GET", "/readyz")
+        found: list[str] = answer.json()["reasons"]
+        assert (answer.status == 503) == bool(found)
         return found
 
 
@@ -105,12 +114,15 @@ class House(Lab):
 
     def make(self, kind: str, **environ: str) -> Process:
         """A process that is not started."""
-        command = [TOLLHOUSE, kind, "--listen", "127.0.0.1:0"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            listen = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [TOLLHOUSE, kind, "--listen", listen]
         if kind == "gatekeeper":
             command = [sys.executable, str(Path(__file__).with_name("gatekeeper.py"))]
         log = self.folder / f"{kind}-{next(self._numbers)}.log"
         log.touch()
-        return Process(Child(command, log, self.folder, self.environ | environ))
+        return Process(Child(command, log, self.folder, self.environ | environ), f"http://{listen}")
 
     # -- applications
 
@@ -131,23 +143,27 @@ class House(Lab):
 
     async def facts(self, org: str) -> list[Fact]:
         """Every fact of an organization, in order."""
-        return await asyncio.to_thread(self._facts, org)
-
-    def _facts(self, org: str) -> list[Fact]:
-        reader = KafkaLogReader(self.environ["TOLLHOUSE_KAFKA"], FACTS, patience=20.0)
         found = []
+        for record in await self.partition(partition_of(org)):
+            envelope = json.loads(record.value)
+            if envelope["org"] == org:
+                found.append(Fact(record.partition, record.offset, envelope["type"], envelope["data"]))
+        return found
+
+    async def partition(self, partition: int, topic: str = FACTS) -> list[Record]:
+        """Every record of a partition, in order."""
+        return await asyncio.to_thread(self._records, topic, partition)
+
+    def _records(self, topic: str, partition: int) -> list[Record]:
+        reader = KafkaLogReader(self.environ["TOLLHOUSE_KAFKA"], topic, patience=20.0)
+        found: list[Record] = []
         try:
-            for partition, end in enumerate(reader.ends()):
-                offset = 0
-                while offset < end:
-                    for record in reader.read(partition, offset, 5000):
-                        envelope = json.loads(record.value)
-                        if envelope["org"] == org:
-                            found.append(Fact(partition, record.offset, envelope["type"], envelope["data"]))
-                        offset = record.offset + 1
+            end = reader.ends()[partition]
+            while len(found) < end:
+                found += reader.read(partition, len(found), 5000)
         finally:
             reader.close()
-        return found
+        return found[:end]
 
 
 def unique(name: str) -> str:

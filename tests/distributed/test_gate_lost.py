@@ -1,0 +1,161 @@
+"""P1 and P8 on two gateways that share a gate, which is lost in the middle: nobody overspends, nothing is dispatched twice."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from domain.envelope import decode
+from domain.fold import Books
+from domain.registry import decode_event
+from tests.distributed.gate import WAYS, LosableGate, losable_gate
+from tests.distributed.house import House, unique
+from tests.e2e.test_overspend import COST, PRICE, WORST, body
+from tests.exact import cost, dollars, nano
+from tests.http1 import Answer, Http
+from tests.lab import HelloService, Key
+from tests.waiting import eventually, until
+
+LIMIT = "5"
+CLIENTS = 400
+
+SHORT = (WAYS[0], WAYS[3])
+"""The ways of the short form: they differ most."""
+
+
+@dataclass
+class Storm:
+    """What the clients saw."""
+
+    served: list[str] = field(default_factory=list)
+    exhausted: int = 0
+    busy: int = 0
+    unready: Counter[str | None] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    lost_for: float = 0.0
+
+    def judge(self, answer: Answer) -> bool:
+        """Counts an answer; True when its client is done."""
+        match answer.status, answer.code:
+            case 200, None:
+                self.served.append(answer.id)
+                return True
+            case 402, "insufficient_quota":
+                self.exhausted += 1
+                if nano(answer.json()["error"]["budget"]["consumed_usd"]) + WORST <= nano(LIMIT):
+                    self.wrong.append(f"402 that may yet be paid: {answer.body!r}")
+                return True
+            case 429, "budget_busy":
+                self.busy += 1
+                return False
+            case 503, code if code in ("gate_unavailable", "not_ready"):
+                self.unready[code] += 1
+                return False
+            case status, code:
+                self.wrong.append(f"{status} {code}")
+                return True
+
+
+async def client(http: Http, key: Key, model: str, stream: bool, storm: Storm) -> None:
+    """One caller: again and again while the money is held or the gate is lost, until it is served or refused for good."""
+    headers = {"authorization": f"Bearer {key.secret}"}
+    text = body(stream) | {"model": model}
+    text["messages"][0]["content"] = text["messages"][0]["content"][: -(len(model) - 1)]
+    while True:
+        if storm.judge(await http.call("POST", "/v1/chat/completions", text, headers)):
+            return
+        await asyncio.sleep(random.uniform(0.05, 0.5))
+
+
+async def storm_with_a_loss(house: House, gate: LosableGate, way: str, clients: int) -> tuple[HelloService, str, Storm]:
+    hello = await house.hello("hello", "--ttft-ms", "40")
+    await gate.begin(gateways=2)
+    org, model = unique("org"), unique("m")
+    await house.model(model, hello.url, PRICE, backend=unique("backend"))
+    key = (await house.org(org))["main"]
+    await house.budget(org, "cap", LIMIT)
+    gate.prepare(way)
+    await gate.age(way)
+    storm = Storm()
+    callers = []
+    for number in range(clients):
+        http = house.gateways[number % 2].http
+        callers.append(asyncio.create_task(client(http, key, model, number % 3 == 0, storm)))
+    await until(lambda: len(storm.served) >= 30, "30 served")
+    lost_at, other = time.monotonic(), house.gateways[1]
+    await gate.lose(way)
+    assert await eventually(other.reasons, bool)
+    assert not await eventually(other.reasons, lambda reasons: not reasons)
+    storm.lost_for = time.monotonic() - lost_at
+    await gate.heal(way)
+    async with asyncio.timeout(120):
+        await asyncio.gather(*callers)
+    return hello, org, storm
+
+
+async def check(house: House, hello: HelloService, org: str, storm: Storm, way: str) -> None:
+    """The books of the log, and the backend's own, agree; no prefix of the log is over the limit."""
+    lines = hello.served()
+    spent = sum(cost(PRICE, line["prompt_tokens"], line["completion_tokens"]) for line in lines)
+    facts = await house.facts(org)
+    print(
+        f"\nP1, gate {way}: served {len(lines)} calls, {dollars(spent)} of ${LIMIT}; busy {storm.busy}, 402 "
+        f"{storm.exhausted}, 503 {dict(storm.unready)}; open again {storm.lost_for:.1f} s after the loss"
+    )
+    assert not storm.wrong, Counter(storm.wrong)
+    completed = [fact for fact in facts if fact.type == "RequestCompleted"]
+    assert sorted(fact.data["attempt"] for fact in completed) == sorted(line["request_id"] for line in lines)
+    assert sorted(storm.served) == sorted(line["request_id"] for line in lines)
+    assert sum(fact.data["cost"] for fact in completed) == spent == len(lines) * COST
+    assert nano("4.90") < spent <= nano("5.000000000")
+    assert storm.unready["gate_unavailable"], "the loss was not seen by anybody"
+    partition = facts[0].partition
+    books, most = Books(), 0
+    for record in await house.partition(partition):
+        books.apply(decode_event(decode(record.value)))
+        used = [b.consumed + b.held for (of, _, _), b in books.buckets.items() if of == org]
+        most = max(most, *used, 0)
+        assert most <= nano(LIMIT), f"at offset {record.offset} {dollars(most)} are used"
+    assert books.epoch >= 2
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=() if way in SHORT else pytest.mark.full, id=way.replace(" ", "-")) for way in WAYS]
+)
+async def test_nobody_overspends_when_the_gate_is_lost(house: House, way: str) -> None:
+    """Many clients at two gateways on $5, calls of $0.05 that hold $0.10; in the middle the gate is lost. It is opened again by
+    itself, the budget is used up and never exceeded, at no position of the log, and every call served is on the books once."""
+    async with losable_gate(house) as gate:
+        hello, org, storm = await storm_with_a_loss(house, gate, way, CLIENTS)
+        await check(house, hello, org, storm, way)
+
+
+async def test_a_request_repeated_at_both_gateways_is_dispatched_once(house: House) -> None:
+    """The same Idempotency-Key at both gateways at once, and again after the gate was lost: one is dispatched, the others are
+    told its id."""
+    fake = await house.fake()
+    async with losable_gate(house) as gate:
+        await gate.begin(gateways=2)
+        org, model = unique("org"), unique("m")
+        await house.model(model, fake.url, backend=unique("backend"))
+        key = (await house.org(org))["main"]
+        await house.budget(org, "cap", "5")
+
+        async def ask(number: int, name: str) -> Answer:
+            http = house.gateways[number % 2].http
+            return await house.chat(key, model, http=http, max_tokens=5, header_idempotency_key=name)
+
+        names = [f"order-{number}" for number in range(10)]
+        first = await asyncio.gather(*(ask(number, name) for name in names for number in range(4)))
+        await gate.lose(WAYS[0])
+        await gate.opened_again()
+        again = await asyncio.gather(*(ask(number, name) for name in names for number in range(2)))
+        served = [answer.id for answer in first if answer.status == 200]
+        assert len(served) == len(names)
+        refused = [answer for answer in (*first, *again) if answer.status != 200]
+        assert {(answer.status, answer.code) for answer in refused} == {(409, "duplicate_request")}
+        assert {answer.json()["error"]["request_id"] for answer in refused} == set(served)
+        assert fake.ids == Counter(served)
