@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis  # noqa: F401  # its plugin would import it at the very end, where Python 3.11 may fail to compile it
 import pytest
 import pytest_asyncio
 

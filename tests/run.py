@@ -15,6 +15,7 @@ SUITES = {
     "golden": ["tests/golden"],
     "contract": ["tests/contract"],
     "integration": ["tests/integration"],
+    "moving": ["tests/moving"],
     "docs": ["tests/docs"],
     "e2e": ["tests/e2e"],
     "faults": ["tests/faults"],
