@@ -317,6 +317,17 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrun:
+    """An attempt of a model that cost more than its hold (nano-dollars): the bound was wrong."""
+
+    model: str
+    request: str
+    attempt: str
+    cost: int
+    hold: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionBalances:
     """A partition's books at `watermark` (the next offset): buckets, attempts open or unconfirmed, ended ids, used once-keys.
 
@@ -344,3 +355,6 @@ class Balances(Protocol):
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         """Unconfirmed attempts, of one organization or of all."""
+
+    def overruns(self) -> Sequence[Overrun]:
+        """Of each model the last overrun in each partition."""

@@ -32,7 +32,8 @@ NAME = "balances"
 class Changes:
     """What a batch changed in one partition: `attempts` with their organizations, of which `admissions` are new and were
     open at first; `forgotten` ones are to be deleted before that; `epochs` as (offset, epoch) of every opening; `newest`
-    accounted time of an admission."""
+    accounted time of an admission; `overruns`: of each model the last completion that cost more than its hold, with its
+    offset."""
 
     books: Books
     newest: datetime | None
@@ -41,6 +42,7 @@ class Changes:
     forgotten: set[str] = field(default_factory=set)
     once: set[str] = field(default_factory=set)
     epochs: list[tuple[int, int]] = field(default_factory=list)
+    overruns: dict[str, tuple[int, RequestCompleted]] = field(default_factory=dict)
 
     def changed(self) -> Iterable[tuple[str, str, Attempt]]:
         """(attempt id, organization, what it is now)."""
@@ -117,6 +119,8 @@ def _take_in(changes: Changes, event: Event) -> None:
                 changes.once.add(fact.once)
     if state is not None:
         changes.attempts[fact.attempt] = fact.org
+    if isinstance(fact, RequestCompleted) and fact.overrun and state is State.DONE:
+        changes.overruns[fact.model] = (event.offset, fact)
 
 
 def _forget(changes: Changes, attempt: str) -> Attempt | None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from domain.envelope import Envelope, encode
 from domain.facts import (
     AttemptFact,
@@ -258,9 +260,9 @@ class Traffic:
         )
 
     def completion(self, admitted: RequestAdmitted) -> RequestCompleted:
-        """A served request: it cost less than its hold."""
+        """A served request: it cost less than its hold, but for a few."""
         rng = self.random
-        return end(
+        fact = end(
             admitted,
             RequestCompleted,
             usage=Usage(input=rng.randrange(900), cached_input=rng.randrange(3), output=rng.randrange(256)),
@@ -271,6 +273,7 @@ class Traffic:
             first_token_ms=rng.randrange(1, 400) / 2 if admitted.stream else None,
             estimated=rng.random() < 0.05,
         )
+        return fact if fact.cost % 7 else replace(fact, cost=admitted.hold + 1 + fact.cost, overrun=True)
 
 
 def end(admitted: RequestAdmitted, shape: type[_F], **fields: Any) -> _F:

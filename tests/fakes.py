@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from commands.ports import LedgerEntry, Overdue, PartitionBalances
+from commands.ports import LedgerEntry, Overdue, Overrun, PartitionBalances
 from domain.envelope import Envelope, decode, encode
 from domain.errors import LogUnavailable
-from domain.facts import RequestAdmitted
+from domain.facts import RequestAdmitted, RequestCompleted
 from domain.fold import Books, State
 from domain.registry import decode_event
 from tests.factgen import MemoryLog
@@ -118,6 +118,15 @@ class LogBalances:
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         return [waiting for waiting in self._in(State.UNCONFIRMED) if org in (None, self.fact(waiting.body).org)]
+
+    def overruns(self) -> Sequence[Overrun]:
+        found = {}
+        for partition in range(self.topic.partitions):
+            for record in self.topic.records[partition][: self._end(partition)]:
+                fact = self.fact(record.value)
+                if isinstance(fact, RequestCompleted) and fact.overrun:
+                    found[partition, fact.model] = Overrun(fact.model, fact.request, fact.attempt, fact.cost, fact.hold)
+        return list(found.values())
 
     def _in(self, state: State) -> Sequence[Overdue]:
         found = []

@@ -12,10 +12,11 @@ from projections.balances import NAME, Changes, attempts_of, buckets_of, fold, h
 from projections.ports import FACTS, Event, Span
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text()
-_TABLES = ("attempts", "buckets", "once", "epochs", "partitions")
+_TABLES = ("attempts", "buckets", "once", "epochs", "partitions", "overruns")
 _ATTEMPT = ("attempt", "partition", "org", "state", "accounted_at", "hold", "deadline", "buckets", "body")
 _BUCKET = ("org", "budget", "bucket", "partition", "consumed", "held", "estimated", "until")
 _ONCE = ("once", "partition", "request", "accounted_at")
+_OVERRUN = ("model", "partition", "offset", "request", "attempt", "cost", "hold")
 _PRUNE_EVERY = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIVE = f"('{State.OPEN}', '{State.UNCONFIRMED}')"
@@ -77,6 +78,7 @@ class BalancesView:
             f"SELECT * FROM balances_once_{v} t WHERE {remembered} ORDER BY once",
             f'SELECT * FROM balances_epochs_{v} ORDER BY partition, "offset"',
             f"SELECT * FROM balances_partitions_{v} ORDER BY partition",
+            f"SELECT * FROM balances_overruns_{v} ORDER BY model, partition",
         ]
 
     def _prune(
@@ -174,6 +176,14 @@ def _write(db: Database, version: int, partition: int, changes: Changes) -> None
     db.executemany(
         upsert(f"balances_epochs_{version}", ("partition", "offset", "epoch"), key=("partition", "offset")),
         [(partition, offset, epoch) for offset, epoch in changes.epochs],
+    )
+    db.executemany(
+        upsert(f"balances_overruns_{version}", _OVERRUN, key=("model", "partition"))
+        + f' WHERE excluded."offset" > balances_overruns_{version}."offset"',
+        [
+            (model, partition, offset, fact.request, fact.attempt, fact.cost, fact.hold)
+            for model, (offset, fact) in changes.overruns.items()
+        ],
     )
     if changes.newest is not None:
         row = (partition, micros(changes.newest))

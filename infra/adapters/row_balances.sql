@@ -47,4 +47,15 @@ CREATE TABLE balances_epochs_{v} (  -- every opening of the gate that raised the
 CREATE TABLE balances_partitions_{v} (
     partition INTEGER PRIMARY KEY,
     newest INTEGER  -- accounted time of the newest admission
-)
+);
+
+CREATE TABLE balances_overruns_{v} (  -- of each model the last attempt that cost more than its hold (nano-dollars)
+    model TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    attempt TEXT NOT NULL,
+    cost INTEGER NOT NULL,
+    hold INTEGER NOT NULL,
+    PRIMARY KEY (model, partition)
+) WITHOUT ROWID

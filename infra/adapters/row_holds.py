@@ -6,7 +6,7 @@ Reads only; usable in any process that can open the store, also before the view 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from commands.ports import Overdue, PartitionBalances
+from commands.ports import Overdue, Overrun, PartitionBalances
 from domain.fold import Attempt, Books, Bucket, State
 from infra.adapters.row_balances import _pairs, epoch_of, load_buckets, micros, moment_of, newest_of
 from infra.adapters.row_views import Database, Rows, live_version, marks_of
@@ -61,6 +61,15 @@ class RowBalances:
         if org is None:
             return self._admissions("state = 'unconfirmed'")
         return self._admissions("state = 'unconfirmed' AND org = ?", org)
+
+    def overruns(self) -> Sequence[Overrun]:
+        """See `Balances`."""
+        with self._file.reading() as db:
+            version = live_version(db, NAME)
+            if version is None:
+                return []
+            sql = f"SELECT model, request, attempt, cost, hold FROM balances_overruns_{version} ORDER BY model, partition"
+            return [Overrun(*row) for row in db.execute(sql)]
 
     def _admissions(self, condition: str, *params: object) -> Sequence[Overdue]:
         with self._file.reading() as db:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.ports import Balances, PartitionBalances
-from domain.facts import RequestAdmitted
+from commands.ports import Balances, Overrun, PartitionBalances
+from domain.facts import RequestAdmitted, RequestCompleted
 from domain.fold import ENDED, Attempt, Books, State
 from domain.ids import partition_of
 from infra.adapters.row_balances import BalancesView
@@ -118,6 +118,21 @@ class BalancesContract(ABC):
         assert found == waiting
         assert acme == {id for org, id in waiting if org == "acme"}
 
+    @pytest.mark.parametrize("size", [1, 7, 10_000])
+    def test_overruns_gives_of_each_model_the_last_of_each_partition(self, size: int) -> None:
+        """A completion that cost more than its hold, if it counted, however the log is cut into batches."""
+        traffic = Traffic(7).run(400)
+        expected, books = {}, {partition: Books() for partition in range(len(traffic.log.ends()))}
+        for partition, _, fact in traffic.facts:
+            state = books[partition].apply(fact)
+            if isinstance(fact, RequestCompleted) and fact.overrun and state is State.DONE:
+                expected[partition, fact.model] = Overrun(fact.model, fact.request, fact.attempt, fact.cost, fact.hold)
+        with self.fed(traffic, size) as balances:
+            found = balances.overruns()
+        assert len(found) == len(expected) > 3
+        assert {(one.attempt, one.cost) for one in found} == {(one.attempt, one.cost) for one in expected.values()}
+        assert all(one in expected.values() for one in found)
+
     def test_another_process_reads_while_it_is_written(self) -> None:
         """The port works in a process that does not own the view."""
         traffic = Traffic(5, orgs=("acme",)).run(20)
@@ -172,6 +187,7 @@ class RowBalancesContract(BalancesContract):
             assert balances.partition(3) == PartitionBalances(0)
             assert balances.overdue(NOW) == []
             assert balances.unconfirmed() == []
+            assert balances.overruns() == []
 
 
 class TestSqliteBalances(RowBalancesContract):

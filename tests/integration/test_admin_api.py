@@ -15,7 +15,7 @@ from api.admin.app import create_app
 from api.admin.call import AdminDeps
 from commands.handling import Changes, Commands, Reply, Request
 from commands.keys import issue_admin_key
-from commands.ports import Overdue, PartitionBalances, Stored
+from commands.ports import Overdue, Overrun, PartitionBalances, Stored
 from commands.relay import Relay
 from domain.envelope import Envelope, decode, encode
 from domain.errors import LogUnavailable
@@ -70,6 +70,9 @@ class Books:
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         return self.waiting
+
+    def overruns(self) -> Sequence[Overrun]:
+        return []
 
 
 @dataclass
