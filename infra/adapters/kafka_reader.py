@@ -112,16 +112,21 @@ class KafkaLogReader:
     def _turn_to(self, lane: _Lane, offset: int) -> None:
         """Makes `offset` the next one of the lane; what was fetched for another place is of no use."""
         if lane.offset != offset:
-            lane.offset = offset
+            lane.offset, lane.followed = offset, False
             lane.records.clear()
+        if not lane.followed and not lane.records:
             self._follow(lane)
 
     def _follow(self, lane: _Lane) -> None:
         """Fetches on behind what the lane has."""
-        lane.followed = True
         with self._fetching.use() as consumer:
-            self._assign(consumer)
-            consumer.seek(lane.partition, lane.offset + len(lane.records))
+            lane.followed = True
+            try:
+                self._assign(consumer)
+                consumer.seek(lane.partition, lane.offset + len(lane.records))
+            except BaseException:
+                lane.followed = False  # else nobody would ask again
+                raise
 
     def _balance(self, lane: _Lane) -> None:
         """Lets a lane wait that has enough. (A paused partition is not resumed reliably by kafka-python 3.0.)"""

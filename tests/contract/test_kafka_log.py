@@ -164,6 +164,36 @@ class TestRead:
             reader.read(0, 0, 10)
         assert [record.offset for record in reader.read(0, 3, 10)] == [3, 4]
 
+    async def test_a_reader_that_began_before_its_broker_reads_once_it_is_there(
+        self, stack: Stack, servers: str, topic: str
+    ) -> None:
+        """The first questions fail; afterwards everything is there, from the place that was asked for all along."""
+        log = KafkaFactLog(servers, topic, patience=20.0)
+        body = envelope()
+        assert await log.append(0, body) == 0
+        await log.close()
+        reader = KafkaLogReader(servers, topic, LANES, patience=0.5)
+        stack.kill(BROKER)
+        try:
+            for _ in range(2):
+                with pytest.raises(LogUnavailable):
+                    reader.wait([0] * LANES, 0.1)
+                with pytest.raises(LogUnavailable):
+                    reader.read(0, 0, 10)
+        finally:
+            await asyncio.to_thread(stack.start, BROKER)
+        try:
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        found = await asyncio.to_thread(reader.read, 0, 0, 10)
+                        break
+                    except LogUnavailable:
+                        await asyncio.sleep(0.1)
+        finally:
+            reader.close()
+        assert [record.value for record in found] == [body]
+
     def test_an_unreachable_broker_is_said_so(self) -> None:
         """A bounded wait, and again at the next question."""
         reader = KafkaLogReader(NOBODY, "t", patience=0.3)
