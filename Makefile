@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
-.PHONY: setup check unit java test demo serve stack stack-down bench faults clean
+.PHONY: setup check unit java test demo demo-distributed serve stack stack-down bench faults clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,9 @@ test: check java
 
 demo: setup
 	@$(BIN)/tollhouse demo
+
+demo-distributed: setup java
+	@$(BIN)/tollhouse demo --distributed
 
 serve: setup
 	$(BIN)/tollhouse serve

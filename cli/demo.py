@@ -1,17 +1,15 @@
 """``tollhouse demo``: the main job in one command.
 
-An embedded server and the Hello service as processes of their own, two organizations with projects, keys and budgets of
-which some run out, a real trace through the router; then the books against the backend's own journal, request by request.
+Two organizations with projects, keys and budgets of which some run out, a real trace through the routers to the Hello service;
+then the books against the backend's own journal, request by request. `cli.demo_houses` says what runs.
 """
 
+import asyncio
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,15 @@ from typing import Any
 import uvloop
 
 from cli.demo_books import Books, read_books
+from cli.demo_houses import House, distributed, embedded
 from cli.demo_report import Figures, report
 from cli.exits import CheckFailed
 from cli.load import LoadPlan, loads
 from cli.output import note
 from cli.progress import progress
-from domain.errors import TollhouseError, Unavailable, invalid
+from domain.errors import Unavailable, invalid
 from infra.adapters.api_client import ApiClient
+from infra.adapters.data_folder import write_private
 from infra.adapters.load_client import Load, LoadClient, LoadResult, Outcome
 from infra.adapters.trace_file import TraceRow, chat_body, read_trace
 
@@ -33,10 +33,12 @@ MODEL = "hello"
 PRICE = {"input_usd": "0.50", "output_usd": "1.50"}
 TRACE = Path("examples/azure-llm-2023/conversation.csv")
 CONCURRENCY = 64
+ENOUGH = "100000"
+"""Dollars that no replay uses up."""
+
 SAMPLE = 200
 """Rows sent one at a time, with and without the router, for the latency that it adds."""
 
-START_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 
 
@@ -85,29 +87,31 @@ TENANTS = (
 )
 
 
-def demo(keep: bool, trace: Path | None, limit: int | None) -> None:
-    """Runs it all and prints the result. Raises `CheckFailed` if the books and the backend differ in anything."""
+def demo(keep: bool, trace: Path | None, limit: int | None, *, servers: bool = False, refusals: bool = True) -> None:
+    """Runs it all and prints the result. `servers`: each process by itself, on real servers; not `refusals`: no budget runs out.
+
+    Raises `CheckFailed` if the books and the backend differ in anything.
+    """
     rows = read_trace(trace or _own_trace(), limit)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="tollhouse-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        journal = folder / "hello.ndjson"
-        hello = stack.enter_context(_process("hello", folder, "--journal", str(journal)))
-        server = stack.enter_context(_process("serve", folder, "--data", str(folder / "data")))
-        admin = ApiClient(server, (folder / "data" / "admin.key").read_text().strip())
+        house = stack.enter_context(distributed(folder) if servers else embedded(folder))
+        admin, read = ApiClient(house.admin, house.admin_key), ApiClient(house.read, house.admin_key)
         stack.callback(admin.close)
-        keys = _set_up(admin, hello)
-        note(f"replaying {len(rows)} requests of {(trace or _own_trace()).name} through {server}")
-        result = _replay(server, rows, list(keys.values()))
-        direct = uvloop.run(_one_by_one(hello, rows[:SAMPLE], "none"))
-        routed = uvloop.run(_one_by_one(server, rows[:SAMPLE], keys["web"]))
+        stack.callback(read.close)
+        keys = _set_up(admin, house.hello, refusals=refusals)
+        note(f"replaying {len(rows)} requests of {(trace or _own_trace()).name} through {', '.join(house.routers)}")
+        result = uvloop.run(_replay(house.routers, rows, list(keys.values())))
+        direct = uvloop.run(_one_by_one(house.hello, rows[:SAMPLE], "none"))
+        routed = uvloop.run(_one_by_one(house.routers[0], rows[:SAMPLE], keys["web"]))
         sent = result.requests + routed.requests
-        books = _settled(lambda: read_books(admin, journal, [tenant.id for tenant in TENANTS], PRICE), sent)
+        books = _settled(lambda: read_books(read, house.journal, [tenant.id for tenant in TENANTS], PRICE), sent)
         with progress("verifying") as update:
             projections = _verified(admin, update)
         agree = report(Figures(result, direct, routed, books, projections))
         if keep:
-            _wait(server, admin, folder)
+            _wait(house, admin, folder)
         if not agree:
             raise CheckFailed("the books and the backend differ")
 
@@ -120,37 +124,7 @@ def _own_trace() -> Path:
     return path
 
 
-@contextmanager
-def _process(command: str, folder: Path, *options: str) -> Iterator[str]:
-    """A process of the product on a free port: its URL. Ended by SIGTERM; its log is shown if it does not start."""
-    log = folder / f"{command}.log"
-    with log.open("wb") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", command, "--listen", "127.0.0.1:0", *options],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("ready "):
-                yield line.split()[1]
-                break
-        else:
-            raise TollhouseError(f"{command} did not start:\n{log.read_text()[-2000:]}")
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(START_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        child.stdout.close()  # type: ignore[union-attr]  # it was asked for
-
-
-def _set_up(admin: ApiClient, hello: str) -> dict[str, str]:
+def _set_up(admin: ApiClient, hello: str, *, refusals: bool) -> dict[str, str]:
     """Backend, model, price, and every tenant; the secret of each project's key."""
     admin.send("PUT", "/admin/v1/backends/hello", {"url": f"{hello}/v1", "protocol": "openai"})
     routes = [{"backend": "hello", "upstream_model": MODEL}]
@@ -165,12 +139,15 @@ def _set_up(admin: ApiClient, hello: str) -> dict[str, str]:
             admin.send("POST", f"{org}/projects", {"id": project, "name": project})
             keys[project] = admin.send("POST", f"{org}/keys", {"name": project, "project": project}).doc["secret"]
         for name, budget in tenant.budgets.items():
-            admin.send("PUT", f"{org}/budgets/{name}", budget)
+            limit = {} if refusals else {"limit_usd": ENOUGH}
+            admin.send("PUT", f"{org}/budgets/{name}", {**budget, **limit})
     return keys
 
 
-def _replay(server: str, rows: list[TraceRow], keys: list[str]) -> LoadResult:
-    plan = LoadPlan(trace=TRACE, url=server, keys=keys, models=(MODEL,), concurrency=CONCURRENCY, stream_share=0.1)
+async def _replay(routers: Sequence[str], rows: list[TraceRow], keys: list[str]) -> LoadResult:
+    """The trace, through all routers at once: each takes the next request when it can."""
+    plan = LoadPlan(trace=TRACE, url=routers[0], keys=keys, models=(MODEL,), stream_share=0.1)
+    requests = loads(plan, rows)
     with progress("requests") as update:
         done = 0
 
@@ -180,8 +157,9 @@ def _replay(server: str, rows: list[TraceRow], keys: list[str]) -> LoadResult:
             if done % 100 == 0:
                 update(done, len(rows))
 
-        client = LoadClient(server)
-        return uvloop.run(client.run(loads(plan, rows), plan.concurrency, seen))
+        clients = [LoadClient(router) for router in routers]
+        results = await asyncio.gather(*(c.run(requests, CONCURRENCY // len(clients), seen) for c in clients))
+    return LoadResult.of(results)
 
 
 async def _one_by_one(url: str, rows: list[TraceRow], key: str) -> LoadResult:
@@ -209,8 +187,11 @@ def _verified(admin: ApiClient, update: Callable[[int, int], None]) -> list[dict
     return rows
 
 
-def _wait(server: str, admin: ApiClient, folder: Path) -> None:
-    note(f"\nrunning at {server}; admin key in {folder / 'data' / 'admin.key'}; Ctrl-C ends it and removes the folder")
+def _wait(house: House, admin: ApiClient, folder: Path) -> None:
+    key = folder / "admin.key"
+    if not key.exists():
+        write_private(key, house.admin_key)
+    note(f"\nrunning at {house.admin}; admin key in {key}; Ctrl-C ends it and removes the folder")
     try:
         while True:
             time.sleep(1)

@@ -175,11 +175,17 @@ def _demo(root: typer.Typer) -> None:
         limit: Annotated[
             int | None, typer.Option("--limit", help="The first so many rows.", show_default=False)
         ] = None,
+        servers: Annotated[
+            bool, typer.Option("--distributed", help="Each process by itself, on a stack of real servers.")
+        ] = False,
+        refusals: Annotated[
+            bool, typer.Option("--refusals/--no-refusals", help="Budgets run out, or are above everything.")
+        ] = True,
     ) -> None:
         """Meter a real trace for two organizations, and compare the books with the backend's own; exit 0 if they agree."""
         from cli.demo import demo as run
 
-        run(keep=keep, trace=trace, limit=limit)
+        run(keep=keep, trace=trace, limit=limit, servers=servers, refusals=refusals)
 
 
 def _doctor(root: typer.Typer) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -65,6 +65,18 @@ class LoadResult:
     @property
     def requests(self) -> int:
         return sum(self.outcomes.values())
+
+    @classmethod
+    def of(cls, parts: "Sequence[LoadResult]") -> "LoadResult":
+        """What was sent at the same time, together."""
+        return cls(
+            seconds=max(part.seconds for part in parts),
+            outcomes=sum((part.outcomes for part in parts), Counter()),
+            latencies_ms=[latency for part in parts for latency in part.latencies_ms],
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            completion_tokens=sum(part.completion_tokens for part in parts),
+            repeats=sum(part.repeats for part in parts),
+        )
 
     def add(self, outcome: Outcome) -> None:
         self.outcomes[outcome.name] += 1
