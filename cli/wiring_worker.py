@@ -1,25 +1,28 @@
-"""The composition root of a worker: every projection with its store, its engine and its lane, fed from Kafka by Faust."""
+"""The composition root of a worker: every projection with its store, its engine and its lane, fed from Kafka by Faust; and the
+gatekeeper beside them."""
 
 import asyncio
 import gc
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
+from api.metrics import Metrics
+from api.site import App
+from cli.running import running
+from cli.serving import Starting
 from cli.settings import Settings
 from cli.wiring import utc_now
+from cli.wiring_distributed import require_topics
+from cli.wiring_gatekeeper import Gatekeeper, open_gatekeeper
 from cli.wiring_views import ANALYTICS_LINGER, GC_THRESHOLD
-from domain.errors import FieldError, Invalid, Unavailable
 from infra.adapters.chdb_audit import AuditView
 from infra.adapters.chdb_engine import Analytics
 from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
 from infra.adapters.clickhouse import check_named, open_analytics
 from infra.adapters.kafka_headers import linked
-from infra.adapters.kafka_topics import check_topics
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_balances import BalancesView
 from infra.adapters.row_directory import DirectoryView
@@ -30,24 +33,23 @@ from projections.ports import Store
 from streams.faust_lane import Lane
 from streams.faust_runner import FaustRunner
 
-NEEDED = ("kafka", "postgres", "clickhouse")
-
 STILL_SECONDS = 30.0
 """A view that is behind and takes nothing in for this long stands still."""
 
-_AGAIN_SECONDS = 0.5
-_TELL_SECONDS = 10.0
-
-_log = logging.getLogger("tollhouse.worker")
-_T = TypeVar("_T")
+SILENT_SECONDS = 10.0
+"""Kafka answers a question for new records within two seconds, also if there are none."""
 
 
 @dataclass(slots=True)
-class Worker:
-    """The projections of this process, being fed."""
+class Feeding:
+    """The projections of this process, being fed. See `cli.serving.Process`."""
 
     runner: FaustRunner
     lanes: Sequence[Lane]
+
+    def mounts(self) -> Mapping[str, App]:
+        """It has its health only."""
+        return {}
 
     def reasons(self) -> list[str]:
         """Why views may fall behind; empty when they do not. A worker for whom no partition is left is ready."""
@@ -60,35 +62,64 @@ class Worker:
                 reasons.append(f"projection {lane.name}: {lane.error}")
             elif lag and still > STILL_SECONDS:
                 reasons.append(f"projection {lane.name} is {lag} records behind and took none in for {still:.0f} s")
+        silence = self.runner.silence
+        if silence > SILENT_SECONDS and not any(lane.lag() for lane in self.lanes):
+            reasons.append(f"Kafka has not answered for {silence:.0f} s")
         return reasons
 
 
+@dataclass(slots=True)
+class Worker:
+    """A worker that runs. See `cli.serving.Process`."""
+
+    feeding: Feeding
+    gatekeeper: Gatekeeper
+
+    def mounts(self) -> Mapping[str, App]:
+        """See `Feeding`."""
+        return self.feeding.mounts()
+
+    def reasons(self) -> list[str]:
+        """Why views may fall behind, or the gate is not in good hands."""
+        return [*self.feeding.reasons(), *self.gatekeeper.reasons()]
+
+
 @asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
-    """Waits for what it needs and feeds the views until the context ends. Raises `Invalid` naming settings that are missing."""
-    kafka, postgres, clickhouse = _needed(settings)
+async def open_worker(
+    settings: Settings, metrics: Metrics, starting: Starting, failed: "asyncio.Future[None]"
+) -> AsyncIterator[Worker]:
+    """Views and gatekeeper. `settings` has kafka, postgres, clickhouse, redis and secret."""
+    async with (
+        open_gatekeeper(settings, starting) as gatekeeper,
+        running(failed, {"gatekeeper": gatekeeper.run}),
+        open_feeding(settings, metrics, starting, failed) as feeding,
+    ):
+        yield Worker(feeding, gatekeeper)
+
+
+@asynccontextmanager
+async def open_feeding(
+    settings: Settings, metrics: Metrics, starting: Starting, failed: "asyncio.Future[None]"
+) -> AsyncIterator[Feeding]:
+    """Waits for what it needs and feeds the views until the context ends. `settings` has kafka, postgres and clickhouse."""
+    kafka, postgres, clickhouse = settings.kafka, settings.postgres, settings.clickhouse
+    assert kafka is not None
+    assert postgres is not None
+    assert clickhouse is not None
+    check_named(clickhouse)
     gc.set_threshold(GC_THRESHOLD, 50, 50)
     async with AsyncExitStack() as stack:
-        views = await _awaited("PostgreSQL", lambda: PostgresViews(postgres))
+        views = await starting.until("PostgreSQL", lambda: PostgresViews(postgres))
         stack.callback(views.close)
-        analytics = await _awaited("ClickHouse", lambda: open_analytics(clickhouse))
+        analytics = await starting.until("ClickHouse", lambda: open_analytics(clickhouse))
         stack.callback(analytics.close)
-        await _awaited("Kafka", lambda: _topics_are_right(kafka))
-        lanes = await _awaited("the stores of the views", lambda: _lanes(views, analytics))
-        runner = FaustRunner(kafka, lanes, linked)
+        await starting.until("Kafka", lambda: require_topics(kafka))
+        lanes = await starting.until("the stores of the views", lambda: _lanes(views, analytics))
+        runner = FaustRunner(kafka, lanes, linked, failed)
         stack.push_async_callback(runner.stop)
         await runner.start()
-        yield Worker(runner, lanes)
-
-
-def _needed(settings: Settings) -> tuple[str, str, str]:
-    found = [getattr(settings, name) for name in NEEDED]
-    missing = [name for name, value in zip(NEEDED, found, strict=True) if value is None]
-    if missing:
-        raise Invalid(*(FieldError(f"TOLLHOUSE_{name.upper()}", "must be set") for name in missing))
-    kafka, postgres, clickhouse = found
-    check_named(clickhouse)
-    return kafka, postgres, clickhouse
+        _measure(metrics, runner)
+        yield Feeding(runner, lanes)
 
 
 def _lanes(views: PostgresViews, analytics: Analytics) -> list[Lane]:
@@ -107,19 +138,18 @@ def _lanes(views: PostgresViews, analytics: Analytics) -> list[Lane]:
     return lanes
 
 
-def _topics_are_right(servers: str) -> None:
-    if wrong := check_topics(servers):
-        raise Unavailable("; ".join(wrong) + " (`tollhouse bootstrap` makes topics)", code="log_unavailable")
+def _measure(metrics: Metrics, runner: FaustRunner) -> None:
+    def lags() -> Mapping[str, float]:
+        return {lane.name: lane.lag() for lane in runner.lanes}
 
+    def ages() -> Mapping[str, float]:
+        now = time.monotonic()
+        return {lane.name: now - lane.moved_at for lane in runner.lanes}
 
-async def _awaited(name: str, work: Callable[[], _T]) -> _T:
-    """What `work` answers once it is available; meanwhile the log says what is awaited."""
-    told, at = "", 0.0
-    while True:
-        try:
-            return await asyncio.to_thread(work)
-        except Unavailable as error:
-            if error.message != told or time.monotonic() - at > _TELL_SECONDS:
-                told, at = error.message, time.monotonic()
-                _log.warning("waiting for %s: %s", name, error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+    def applied() -> Mapping[str, float]:
+        return {lane.name: lane.applied for lane in runner.lanes}
+
+    metrics.gauge("tollhouse_worker_partitions", "Partitions of this worker", lambda: len(runner.assigned or ()))
+    metrics.gauges("tollhouse_projection_lag_events", "Records that are not in the view", "projection", lags)
+    metrics.gauges("tollhouse_projection_age_seconds", "Since the view moved or had everything", "projection", ages)
+    metrics.gauges("tollhouse_projection_applied_events", "Records this worker took in", "projection", applied)

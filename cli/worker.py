@@ -1,75 +1,54 @@
-"""``tollhouse worker``: keeps the views of distributed mode, together with all other workers."""
+"""``tollhouse worker``: keeps the views of distributed mode, together with all other workers, and the gate in good hands."""
 
-import asyncio
 import logging
-import signal
 import time
-from collections.abc import Mapping
 
 import uvloop
 
 from api.metrics import Metrics
-from api.site import Site
 from cli import log_lines
-from cli.http_server import serve_app
+from cli.serving import needed, serve_process
 from cli.settings import Settings
-from cli.wiring_worker import Worker, open_worker
+from cli.wiring_worker import open_worker
 
-QUIET = ("faust", "mode", "aiokafka", "kafka")
-"""Loggers that tell every step of theirs."""
+CHATTY = ("faust", "mode", "aiokafka")
+"""Loggers that tell every step of theirs, and every try."""
+
+SPARED_SECONDS = 10.0
 
 
 def work(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` if a setting it needs is missing."""
-    log_lines.configure()
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    uvloop.run(_until_told(settings))
-
-
-async def _until_told(settings: Settings) -> None:
-    """A signal that comes before there is anything to drain ends it at once."""
-    working = asyncio.ensure_future(_work(settings))
-    told = asyncio.Event()
-
-    def tell() -> None:
-        told.set()
-        working.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)
-    try:
-        await working
-    except asyncio.CancelledError:
-        if not told.is_set():
-            raise
-
-
-async def _work(settings: Settings) -> None:
-    async with open_worker(settings) as worker:
-        site = Site({}, worker.reasons, _metrics(worker))
-        await serve_app(site, settings.address, lambda url: print(f"ready {url}", flush=True), worker.runner.failed)
-
-
-def _metrics(worker: Worker) -> Metrics:
+    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
+    needed(settings, "worker", "kafka", "postgres", "clickhouse", "redis", "secret")
+    configure_logs()
     metrics = Metrics()
-    metrics.gauge("tollhouse_not_ready_reasons", "Reasons why views may fall behind", lambda: len(worker.reasons()))
-    metrics.gauge(
-        "tollhouse_worker_partitions", "Partitions that are this worker's", lambda: len(worker.runner.assigned or ())
+    uvloop.run(
+        serve_process(settings, metrics, lambda starting, failed: open_worker(settings, metrics, starting, failed))
     )
 
-    def lags() -> Mapping[str, float]:
-        return {lane.name: lane.lag() for lane in worker.lanes}
 
-    def ages() -> Mapping[str, float]:
-        now = time.monotonic()
-        return {lane.name: now - lane.moved_at for lane in worker.lanes}
+def configure_logs() -> None:
+    """JSON lines, of which the chatty tell warnings only, and each not again and again."""
+    log_lines.configure()
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Sparing())
 
-    def applied() -> Mapping[str, float]:
-        return {lane.name: lane.applied for lane in worker.lanes}
 
-    metrics.gauges("tollhouse_projection_lag_events", "Records that are not in the view", "projection", lags)
-    metrics.gauges("tollhouse_projection_age_seconds", "Since the view moved or had everything", "projection", ages)
-    metrics.gauges("tollhouse_projection_applied_events", "Records this worker took in", "projection", applied)
-    return metrics
+class Sparing(logging.Filter):
+    """Lets a line of a chatty logger through once in `SPARED_SECONDS`: with Kafka away there would be fifty a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        if record.name.partition(".")[0] not in CHATTY:
+            return True
+        line, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._told.get(line, -SPARED_SECONDS) < SPARED_SECONDS:
+            return False
+        self._told[line] = now
+        return True

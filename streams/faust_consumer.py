@@ -9,9 +9,11 @@ Faust's layers cost 120 us and more a message: a message here is a parcel, all t
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from faust.types.transports import TPorTopicSet
@@ -19,6 +21,11 @@ from mode import ServiceT
 from mode.utils.futures import notify
 
 from projections.ports import Record
+
+FAUST = logging.getLogger("faust")
+"""What Faust itself tells of our parts."""
+
+_log = logging.getLogger(__name__)
 
 
 class Parcel(NamedTuple):
@@ -42,6 +49,7 @@ class Watermarks(Protocol):
 class SinkConsumer(driver.Consumer):
     """`watermarks` and `record` are set by the transport."""
 
+    logger = FAUST
     watermarks: Watermarks
     record: Callable[[Any], Record]
 
@@ -78,6 +86,11 @@ class SinkConsumer(driver.Consumer):
         self._committed_offset.clear()
 
     # ------------------------------------------------------------ reading
+
+    def answered_at(self, tp: TP) -> float | None:
+        """When Kafka last answered about a partition, by the system's clock; None: not yet."""
+        at: int | None = self._fetching._ensure_consumer().last_poll_timestamp(driver.ensure_aiokafka_TP(tp))
+        return None if at is None else at / 1000
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Faust's own drops what has a lower offset than it saw before: here going back is meant."""
@@ -147,11 +160,22 @@ class SinkConsumer(driver.Consumer):
 class _Thread(driver.AIOKafkaConsumerThread):
     """Where aiokafka runs. Seeks and fetches take turns here, so a fetch knows which seek it came after."""
 
+    logger = FAUST
     turn = 0
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self.turn += 1
         await super()._seek_wait(consumer, partitions)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """A hint that does not get through is given again. Faust would end the worker for it."""
+        ours = {driver.ensure_aiokafka_TP(tp): at for tp, at in offsets.items() if tp in self.assignment()}
+        try:
+            await self._ensure_consumer().commit(ours)
+        except KafkaError as error:  # a rebalance that is under way, or Kafka is away
+            _log.info("offsets were not committed: %r", error)
+            return False
+        return True
 
     async def _fetch_records(self, *args: Any, **options: Any) -> Any:
         fetched = await super()._fetch_records(*args, **options)

@@ -7,6 +7,7 @@ applied is committed and the group is left.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from mode import CrashingSupervisor
 
 from domain.errors import Unavailable
 from projections.ports import CONTROL, Mark, Record
-from streams.faust_consumer import Parcel, SinkConsumer, SinkTransport
+from streams.faust_consumer import FAUST, Parcel, SinkConsumer, SinkTransport
 from streams.faust_lane import Lane
 
 GROUP = "tollhouse-projections"
@@ -53,6 +54,7 @@ Links = Callable[[Sequence[tuple[str, bytes]]], tuple[int, int]]
 class _App(faust.App):
     """`make` makes the transport."""
 
+    logger = FAUST
     make: "Callable[[list[Any], _App], SinkTransport]"
 
     def _new_transport(self) -> SinkTransport:
@@ -60,12 +62,18 @@ class _App(faust.App):
 
 
 class FaustRunner:
-    """`failed` resolves if a part of it ended by a bug: the process must end then, without having committed anything wrong."""
+    """`failed` resolves if a part of it ended by a bug: the process must end then. Nothing that was not applied is committed."""
 
-    def __init__(self, servers: str, lanes: Sequence[Lane], links: Links, group: str = GROUP) -> None:
+    def __init__(
+        self,
+        servers: str,
+        lanes: Sequence[Lane],
+        links: Links,
+        failed: "asyncio.Future[None]",
+        group: str = GROUP,
+    ) -> None:
         self.lanes = lanes
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._links = links
+        self._links, self._failed = links, failed
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._app = self._make_app(servers, group)
@@ -129,8 +137,8 @@ class FaustRunner:
             await work
         except Exception as error:
             _log.exception("the worker ends")
-            if not self.failed.done():
-                self.failed.set_exception(error)
+            if not self._failed.done():
+                self._failed.set_exception(error)
             raise
 
     async def _watch(self) -> None:
@@ -183,6 +191,13 @@ class FaustRunner:
             return None
         return frozenset(self.consumer.assignment())
 
+    @property
+    def silence(self) -> float:
+        """Seconds since Kafka last answered about a partition of this worker; 0 if it has none. Kafka is not asked while a
+        view has yet to take in what was read."""
+        answered = [at for tp in self.assigned or () if (at := self.consumer.answered_at(tp)) is not None]
+        return max(0.0, time.time() - max(answered)) if answered else 0.0
+
 
 class _Watermarks:
     """`streams.faust_consumer.Watermarks` of all lanes."""
@@ -192,6 +207,8 @@ class _Watermarks:
 
     async def start(self, assigned: Iterable[TP]) -> Mapping[TP, int]:
         """See `Watermarks`."""
+        assigned = list(assigned)
+        _log.info("partitions: %s", ", ".join(sorted(f"{tp.topic} {tp.partition}" for tp in assigned)) or "none")
         known = await asyncio.gather(*(_position(lane) for lane in self._lanes))
         starts: dict[TP, int] = {}
         for tp in assigned:
