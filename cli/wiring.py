@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.assembling import close_model, issue_first_admin_key, router_of
+from cli.assembling import issue_first_admin_key, router_of
 from cli.running import every, kept_running
 from cli.settings import Settings
 from commands.admission import Admission
@@ -23,6 +23,8 @@ from commands.handling import Commands
 from commands.keeper import Keeper
 from commands.opening import Opening
 from commands.outcomes import Outcomes
+from commands.overruns import Overruns, close_model
+from commands.ports import Overrun
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
 from domain import admin_key
@@ -108,10 +110,11 @@ class Embedded:
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
-        """Closes a model under hard budgets, as soon as the journal takes it."""
+        """Closes a model under hard budgets, as soon as the journal takes it. If this process ends before that, the next one
+        finds the overrun in the balances."""
         while True:
             try:
-                await close_model(self.commands, name, request=request, cost=cost, hold=hold)
+                await close_model(self.commands, Overrun(name, request, request, cost, hold))
                 return
             except Unavailable as error:
                 _log.warning("model %s exceeded its bound, and stays open for now: %s", name, error)
@@ -155,11 +158,13 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         settler = GateSettler(core.gate, facts, run, core.keyring.epoch)
         log.on_commit(settler.committed)
         keeper = Keeper(core.gate, core.writer, lambda: core.balances, core.keyring, clock)
+        overruns = Overruns(lambda: core.balances, core.commands)
         for name, work in (
             ("relay", core.relay.run),
             ("keyring", core.follower.run),
             ("settler", settler.run),
             ("keeper", lambda: every(_KEEPER_SECONDS, keeper.tick)),
+            ("overruns", lambda: every(_KEEPER_SECONDS, overruns.tick)),
             ("ledger", lambda: every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
         ):
             tasks.append(asyncio.create_task(kept_running(name, work, core.failed)))
