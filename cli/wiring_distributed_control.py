@@ -28,7 +28,7 @@ from domain.errors import LogUnavailable, Unavailable
 from infra.adapters.ids import new_id
 from infra.adapters.kafka_control import KafkaControlLog
 from infra.adapters.kafka_reader import KafkaLogReader
-from infra.adapters.keyring_directory import KeyringDirectory
+from infra.adapters.keyring_directory import ProvenDirectory
 from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_views import PostgresViews
@@ -40,6 +40,9 @@ THREADS = 128
 
 RELAY = "relay"
 """Name of the lease. Stored format."""
+
+PROOF_SECONDS = 2.0
+"""How long a question about keys and resources waits for the control topic."""
 
 _LOOK_SECONDS = 1.0
 _log = logging.getLogger("tollhouse")
@@ -67,7 +70,7 @@ class Control:
         core = self.core
         deps = AdminDeps(
             commands=Commands(self.journal, core.clock, core.secrets, self.acknowledged),
-            directory=KeyringDirectory(core.keyring),
+            directory=ProvenDirectory(core.keyring, PROOF_SECONDS),
             secrets=core.secrets,
             balances=lambda: RowBalances(self.views),
             reconciliation=lambda: Reconciliation(

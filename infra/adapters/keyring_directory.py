@@ -1,12 +1,18 @@
-"""`Directory` from the keyring of the same process: current as of every command this process has answered."""
+"""`Directory` from the keyring of the same process: current as of every command this process has answered, or as of every
+command that any process has.
+"""
 
+import time
 from collections.abc import Sequence
 
 from commands.ports import Entry
 from domain import admin_key
+from domain.errors import NotReady
 from domain.ids import PLATFORM
 from domain.registry import is_removed
 from projections.keyring import Keyring
+
+_LOOK_SECONDS = 0.005
 
 
 class KeyringDirectory:
@@ -26,11 +32,43 @@ class KeyringDirectory:
         entries = []
         for found_kind, found_org, name in self._keyring.names():
             if found_kind == kind and org in (None, found_org):
-                entry = self.get(found_org, kind, name)
+                entry = KeyringDirectory.get(self, found_org, kind, name)
                 if entry is not None and entry.created > after:
                     entries.append(entry)
         return sorted(entries, key=lambda entry: entry.created)[:limit]
 
     def admin(self, key_hash: str) -> Entry | None:
         found = self._keyring.admin(key_hash)
-        return None if found is None else self.get(PLATFORM, admin_key.KIND, found[0])
+        return None if found is None else KeyringDirectory.get(self, PLATFORM, admin_key.KIND, found[0])
+
+
+class ProvenDirectory(KeyringDirectory):
+    """The same where other processes answer commands too. Raises `NotReady` while the view cannot be proved to be current.
+
+    An admin key that is known counts as long as the view is fresh; everything else is answered as of the question.
+    """
+
+    def __init__(self, keyring: Keyring, patience: float) -> None:
+        super().__init__(keyring)
+        self._view, self._patience = keyring, patience
+
+    def get(self, org: str, kind: str, id: str) -> Entry | None:
+        self._prove()
+        return super().get(org, kind, id)
+
+    def list(self, org: str | None, kind: str, after: int, limit: int) -> Sequence[Entry]:
+        self._prove()
+        return super().list(org, kind, after, limit)
+
+    def admin(self, key_hash: str) -> Entry | None:
+        if not self._view.fresh(time.monotonic()) or self._view.admin(key_hash) is None:
+            self._prove()
+        return super().admin(key_hash)
+
+    def _prove(self) -> None:
+        """Returns once the view holds everything up to now."""
+        asked = time.monotonic()
+        while not self._view.holds(asked):
+            if time.monotonic() - asked > self._patience:
+                raise NotReady("the view of keys and resources is not fresh: Kafka's control topic is not answering")
+            time.sleep(_LOOK_SECONDS)
