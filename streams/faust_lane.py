@@ -102,7 +102,7 @@ class Lane:
 
     def holds(self, parcel: Parcel) -> bool:
         """Takes a parcel if it follows on; False: it was of no use, or something has to be read again first."""
-        if self._astray.is_set():
+        if self.astray:
             return False
         records = parcel.records
         partition = records[0].partition
@@ -118,6 +118,11 @@ class Lane:
             self._held += records
             self._next[partition] = records[-1].offset + 1
         return True
+
+    @property
+    def astray(self) -> bool:
+        """What it held is let go, and comes again."""
+        return self._astray.is_set()
 
     @property
     def full(self) -> bool:
@@ -181,7 +186,7 @@ class Lane:
             if self._failures:
                 await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10)))
             try:
-                if await self._run(self._look) or self._astray.is_set():
+                if await self._run(self._look) or self.astray:
                     await self._return()
                 self.error, self._failures = None, 0
             except Unavailable as error:

@@ -161,6 +161,8 @@ class FaustRunner:
                 continue
             if lane.holds(cast(Parcel, event.value)):
                 events.append(event)
+            if lane.astray:
+                events.clear()
             if not (lane.full or waiting.empty()):
                 continue
             if await lane.flush():
