@@ -310,9 +310,10 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """An open attempt past its deadline, as `Balances` knows it: the admission, to be repeated in its unconfirmed fact."""
+    """An attempt that somebody has to end, as `Balances` knows it: the stored admission, to be repeated in the fact."""
 
     partition: int
+    attempt: str
     body: bytes
 
 
@@ -355,6 +356,9 @@ class Balances(Protocol):
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         """Unconfirmed attempts, of one organization or of all."""
+
+    def awaiting(self, attempts: Sequence[str]) -> Sequence[Overdue]:
+        """Those of `attempts` that are unconfirmed."""
 
     def overruns(self) -> Sequence[Overrun]:
         """Of each model the last overrun in each partition."""

@@ -6,10 +6,7 @@ from commands.handling import Changes
 from commands.ports import Balances
 from commands.rules import open_organization
 from domain import write_off
-from domain.envelope import decode
 from domain.errors import Conflict
-from domain.facts import RequestAdmitted
-from domain.registry import decode_event
 from domain.write_off import OrderWriteOff
 
 
@@ -40,5 +37,5 @@ def order_write_off(changes: Changes, balances: Balances, org: str, id: str, rea
 
 
 def _unconfirmed(balances: Balances, org: str) -> list[tuple[str, str]]:
-    facts = [decode_event(decode(overdue.body)) for overdue in balances.unconfirmed(org)]
-    return [(fact.request, fact.attempt) for fact in facts if isinstance(fact, RequestAdmitted)]
+    attempts = (overdue.attempt for overdue in balances.unconfirmed(org))
+    return [(attempt.partition(".")[0], attempt) for attempt in attempts]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from domain import backend, budget, gate_epoch, model, organization, price_list, project, service_key, user
+from domain import backend, budget, gate_epoch, model, organization, price_list, project, service_key, user, write_off
 from domain.admin_key import AdminKey
 from domain.envelope import decode
 from domain.ids import PARTITIONS, PLATFORM, partition_of
@@ -42,6 +42,7 @@ class Keyring:
         self._admins: dict[str, str] = {}
         self._budgets: dict[str, set[str]] = {}
         self._models: set[str] = set()
+        self._write_offs: list[tuple[str, str]] = []
         self._callers: dict[str, Caller | None] = {}
         self._published: dict[str, PublishedModel | None] = {}
 
@@ -139,6 +140,10 @@ class Keyring:
         """(kind, org, id) of every aggregate that ever was."""
         return list(self._states)
 
+    def write_offs(self) -> Sequence[tuple[str, str]]:
+        """(org, attempt) of every write-off that was ordered, in order."""
+        return self._write_offs
+
     # -- inside
 
     def _index(self, kind: str, org: str, name: str, before: Any, after: Any) -> None:
@@ -151,6 +156,8 @@ class Keyring:
             self._admins[after.hash] = name
         elif kind == budget.KIND:
             self._budgets.setdefault(org, set()).add(name)
+        elif kind == write_off.KIND and before is None:
+            self._write_offs.append((org, name))
         elif kind == model.KIND:
             if after is None or after.removed:
                 self._models.discard(name)

@@ -119,6 +119,9 @@ class LogBalances:
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         return [waiting for waiting in self._in(State.UNCONFIRMED) if org in (None, self.fact(waiting.body).org)]
 
+    def awaiting(self, attempts: Sequence[str]) -> Sequence[Overdue]:
+        return [waiting for waiting in self._in(State.UNCONFIRMED) if waiting.attempt in attempts]
+
     def overruns(self) -> Sequence[Overrun]:
         found = {}
         for partition in range(self.topic.partitions):
@@ -132,7 +135,7 @@ class LogBalances:
         found = []
         for partition in range(self.topic.partitions):
             books, admissions = self._fold(partition)
-            found += [Overdue(partition, body) for a, body in admissions.items() if books.attempts[a].state is state]
+            found += [Overdue(partition, a, body) for a, body in admissions.items() if books.attempts[a].state is state]
         return found
 
     def _end(self, partition: int) -> int:

@@ -109,6 +109,9 @@ class Orders:
     def state(self, kind: str, org: str, name: str) -> Any:
         return PRICE_LIST if kind == price_list.KIND else self.given.get(name)
 
+    def write_offs(self) -> list[tuple[str, str]]:
+        return [(ORG, attempt) for attempt in self.given]
+
 
 class Wire:
     """`Gate` and `GateSink` of one process: whichever gate it is connected to."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from commands.ports import Overdue, Overrun, PartitionBalances
 from domain.fold import Attempt, Books, Bucket, State
 from infra.adapters.row_balances import _pairs, epoch_of, load_buckets, micros, moment_of, newest_of
-from infra.adapters.row_views import Database, Rows, live_version, marks_of
+from infra.adapters.row_views import Database, Rows, listed, live_version, marks_of
 from projections.balances import NAME, horizon
 from projections.ports import Mark
 
@@ -62,13 +62,20 @@ class RowBalances:
             return self._admissions("state = 'unconfirmed'")
         return self._admissions("state = 'unconfirmed' AND org = ?", org)
 
+    def awaiting(self, attempts: Sequence[str]) -> Sequence[Overdue]:
+        """See `Balances`."""
+        named = "attempt IN (SELECT value ->> 0 FROM json_each(?))"
+        return self._admissions(f"state = 'unconfirmed' AND {named}", listed(attempts))
+
     def overruns(self) -> Sequence[Overrun]:
         """See `Balances`."""
         with self._file.reading() as db:
             version = live_version(db, NAME)
             if version is None:
                 return []
-            sql = f"SELECT model, request, attempt, cost, hold FROM balances_overruns_{version} ORDER BY model, partition"
+            sql = (
+                f"SELECT model, request, attempt, cost, hold FROM balances_overruns_{version} ORDER BY model, partition"
+            )
             return [Overrun(*row) for row in db.execute(sql)]
 
     def _admissions(self, condition: str, *params: object) -> Sequence[Overdue]:
@@ -76,8 +83,8 @@ class RowBalances:
             version = live_version(db, NAME)
             if version is None:
                 return []
-            sql = f"SELECT partition, body FROM balances_attempts_{version} WHERE {condition} ORDER BY attempt"
-            return [Overdue(partition, body) for partition, body in db.execute(sql, params)]
+            sql = f"SELECT partition, attempt, body FROM balances_attempts_{version} WHERE {condition} ORDER BY attempt"
+            return [Overdue(*row) for row in db.execute(sql, params)]
 
 
 def _parked(db: Database, version: int, partition: int) -> list[tuple[int, bytes]]:

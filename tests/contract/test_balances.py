@@ -118,6 +118,17 @@ class BalancesContract(ABC):
         assert found == waiting
         assert acme == {id for org, id in waiting if org == "acme"}
 
+    def test_awaiting_gives_those_named_that_are_unconfirmed(self) -> None:
+        """With their admissions; of others nothing."""
+        traffic = Traffic(5).run(80)
+        with self.fed(traffic) as balances:
+            every = {one.attempt: one for one in balances.unconfirmed()}
+            assert all(json.loads(one.body)["data"]["attempt"] == id for id, one in every.items())
+            some = list(every)[::2]
+            ended = [fact.attempt for _, _, fact in traffic.facts if isinstance(fact, RequestCompleted)][:5]
+            assert {one.attempt for one in balances.awaiting([*some, *ended, "nobody"])} == set(some) - set(ended)
+            assert balances.awaiting([]) == []
+
     @pytest.mark.parametrize("size", [1, 7, 10_000])
     def test_overruns_gives_of_each_model_the_last_of_each_partition(self, size: int) -> None:
         """A completion that cost more than its hold, if it counted, however the log is cut into batches."""
@@ -187,6 +198,7 @@ class RowBalancesContract(BalancesContract):
             assert balances.partition(3) == PartitionBalances(0)
             assert balances.overdue(NOW) == []
             assert balances.unconfirmed() == []
+            assert balances.awaiting(["a"]) == []
             assert balances.overruns() == []
 
 

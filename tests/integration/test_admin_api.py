@@ -71,6 +71,9 @@ class Books:
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         return self.waiting
 
+    def awaiting(self, attempts: Sequence[str]) -> Sequence[Overdue]:
+        return [waiting for waiting in self.waiting if waiting.attempt in attempts]
+
     def overruns(self) -> Sequence[Overrun]:
         return []
 
@@ -598,7 +601,7 @@ async def test_an_unconfirmed_request_is_written_off(house: House) -> None:
         envelope = Envelope(
             id="e", type="RequestAdmitted", org="acme", stream="acme/request/req_1", occurred_at=NOON, data=fact
         )
-        house.books.waiting.append(Overdue(0, encode(envelope)))
+        house.books.waiting.append(Overdue(0, attempt, encode(envelope)))
     order = await house.ok("POST", "/orgs/acme/requests/req_1/write-off", {"reason": "backend gone"})
     assert order["attempts"] == ["req_1", "req_1.2"]
     before = house.events()

@@ -1,5 +1,6 @@
 """The keeper ends what nobody else will end: at its deadline, after its wait, when ordered, and once."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from commands.admission import DELTA
 from commands.fact_writer import FactWriter
 from commands.keeper import Keeper
-from commands.ports import OpenHold
+from commands.ports import OpenHold, Overdue
 from domain import write_off
 from tests.factgen import MemoryLog
 from tests.facts import NOON, ORG, TIMEOUT, admitted, completed, facts_of, log_of, names_of, opened, unconfirmed
@@ -32,6 +33,9 @@ class House:
 
     async def expired(self, before: datetime) -> list[OpenHold]:
         return [OpenHold(0, ORG, attempt) for attempt, at in self.unlogged.items() if at < before]
+
+    def write_offs(self) -> list[tuple[str, str]]:
+        return [(ORG, attempt) for attempt in self.ordered]
 
     def state(self, kind: str, org: str, name: str) -> Any:
         assert (kind, org) == (write_off.KIND, ORG)
@@ -83,6 +87,40 @@ async def test_an_ordered_write_off_becomes_the_fact() -> None:
     assert facts_of(house.topic)[-1].reason == "agreed"
     assert await house.tick(120) == []
     assert await house.tick(600) == ["Unconfirmed b", "WrittenOff b"]
+
+
+class ManyUnconfirmed:
+    """Balances of so many unconfirmed attempts that nobody may ask for all of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def overdue(self, now: datetime) -> list[Overdue]:
+        return []
+
+    def awaiting(self, attempts: Sequence[str]) -> list[Overdue]:
+        self.asked += attempts
+        return []
+
+
+async def test_a_round_looks_only_at_what_was_ordered() -> None:
+    """What is unconfirmed may be any number, and wait for weeks. An order is looked at when it comes; one that finds nothing to
+    write off, once a minute: the view may have been behind."""
+    house = House(log_of())
+    balances = ManyUnconfirmed()
+    house.keeper.balances = lambda: balances  # type: ignore[assignment,return-value]  # all that a round may ask for
+    for number in range(1200):
+        house.ordered[f"a{number}"] = write_off.WriteOff(request="a", attempt=f"a{number}", reason="agreed")
+    await house.tick()
+    assert balances.asked == list(house.ordered)
+    house.ordered["late"] = write_off.WriteOff(request="late", attempt="late", reason="agreed")
+    balances.asked.clear()
+    await house.tick(1)
+    await house.tick(1)
+    assert balances.asked == ["late"]
+    balances.asked.clear()
+    await house.tick(58)
+    assert balances.asked == list(house.ordered)
 
 
 @pytest.mark.parametrize("attempts", [0, 3])
