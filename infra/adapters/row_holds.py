@@ -54,7 +54,7 @@ class RowBalances:
 
     def overdue(self, now: datetime) -> Sequence[Overdue]:
         """See `Balances`."""
-        return self._admissions("state = 'open' AND deadline < ?", micros(now))
+        return self._admissions("state = 'open' AND deadline < ?", micros(now), order="deadline")
 
     def unconfirmed(self, org: str | None = None) -> Sequence[Overdue]:
         """See `Balances`."""
@@ -78,12 +78,13 @@ class RowBalances:
             )
             return [Overrun(*row) for row in db.execute(sql)]
 
-    def _admissions(self, condition: str, *params: object) -> Sequence[Overdue]:
+    def _admissions(self, condition: str, *params: object, order: str = "attempt") -> Sequence[Overdue]:
+        """In an order that the index of `condition` has: for another one, every attempt of the view would be looked at."""
         with self._file.reading() as db:
             version = live_version(db, NAME)
             if version is None:
                 return []
-            sql = f"SELECT partition, attempt, body FROM balances_attempts_{version} WHERE {condition} ORDER BY attempt"
+            sql = f"SELECT partition, attempt, body FROM balances_attempts_{version} WHERE {condition} ORDER BY {order}"
             return [Overdue(*row) for row in db.execute(sql, params)]
 
 
