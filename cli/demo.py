@@ -109,7 +109,8 @@ def demo(keep: bool, trace: Path | None, limit: int | None, *, servers: bool = F
         books = _settled(lambda: read_books(read, house.journal, [tenant.id for tenant in TENANTS], PRICE), sent)
         with progress("verifying") as update:
             projections = _verified(admin, update)
-        agree = report(Figures(result, direct, routed, books, projections))
+        paces = [] if house.world is None else _paces(house.world, house.admin_key)
+        agree = report(Figures(result, direct, routed, books, projections, paces))
         if keep:
             _wait(house, admin, folder)
         if not agree:
@@ -185,6 +186,19 @@ def _verified(admin: ApiClient, update: Callable[[int, int], None]) -> list[dict
     result: dict[str, Any] = finished(admin, started, update)
     rows: list[dict[str, Any]] = result["data"]
     return rows
+
+
+def _paces(world: str, key: str) -> list[dict[str, Any]]:
+    """What the World service says of each tenant."""
+    client = ApiClient(world, key)
+    try:
+        rows = []
+        for tenant in TENANTS:
+            found = client.get(f"/world/v1/orgs/{tenant.id}/slowest-models")["data"]
+            rows += [{"org": tenant.id, **row} for row in found]
+        return rows
+    finally:
+        client.close()
 
 
 def _wait(house: House, admin: ApiClient, folder: Path) -> None:

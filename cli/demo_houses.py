@@ -30,6 +30,8 @@ class House:
     admin_key: str
     hello: str
     journal: Path
+    world: str | None = None
+    """Where the World service answers, if it runs."""
 
 
 @contextmanager
@@ -42,18 +44,24 @@ def embedded(folder: Path) -> Iterator[House]:
 
 @contextmanager
 def distributed(folder: Path) -> Iterator[House]:
-    """Two gateways, two workers, one control and one read process on Kafka, PostgreSQL, Redis and ClickHouse."""
+    """Two gateways, two workers, one control, one read process and World on Kafka, PostgreSQL, Redis and ClickHouse."""
     with Stack(folder / "stack") as servers, _hello(folder) as (hello, journal), ExitStack() as stack:
         environ = servers.environment | {"TOLLHOUSE_SECRET": secrets.token_hex(32)}
         key = _bootstrapped(environ)
         started = {
             name: stack.enter_context(_starting(command, folder, name=name, environ=environ))
-            for command, count in (("control", 1), ("worker", WORKERS), ("gateway", GATEWAYS), ("read", 1))
+            for command, count in (
+                ("control", 1),
+                ("worker", WORKERS),
+                ("gateway", GATEWAYS),
+                ("read", 1),
+                ("world", 1),
+            )
             for name in (f"{command}-{number}" for number in range(1, count + 1))
         }
         urls = {name: child.ready() for name, child in started.items()}
         routers = [url for name, url in urls.items() if name.startswith("gateway")]
-        yield House(routers, urls["control-1"], urls["read-1"], key, hello, journal)
+        yield House(routers, urls["control-1"], urls["read-1"], key, hello, journal, urls["world-1"])
 
 
 def _bootstrapped(environ: Mapping[str, str]) -> str:

@@ -18,6 +18,8 @@ class Figures:
     routed: LoadResult
     books: Books
     projections: list[dict[str, Any]]
+    paces: list[dict[str, Any]]
+    """Of the World service, if it runs."""
 
 
 def report(figures: Figures) -> bool:
@@ -38,6 +40,9 @@ def report(figures: Figures) -> bool:
     print("\nProjections")
     columns = ("name", "events", "live_hash", "rebuilt_hash", "equal")
     _print([{**row, **_short(row)} for row in figures.projections], columns)
+    if figures.paces:
+        print("\nSlowest models of the last hour, as the World service sees it")
+        _print(figures.paces, ("org", "model", "requests", "mean_ms", "slowest_ms"))
     _speed(figures)
     equal = all(row["equal"] for row in figures.projections)
     if not equal:

@@ -88,6 +88,14 @@ def _distributed(root: typer.Typer) -> None:
 
         serve_reads(load_settings({"listen": listen}))
 
+    @root.command("world")
+    def world(listen: Listen = None) -> None:
+        """Run the World service: which models are slow, from a projection of its own. The pattern of a service of yours."""
+        from cli.settings import load_settings
+        from cli.world import serve_world
+
+        serve_world(load_settings({"listen": listen}))
+
 
 def _hello(root: typer.Typer) -> None:
     @root.command("hello")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -22,6 +22,7 @@ from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
 from infra.adapters.clickhouse import open_analytics
 from infra.adapters.ids import new_id
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_balances import BalancesView
@@ -72,7 +73,7 @@ async def open_distributed_reads(
         stack.callback(analytics.close)
         file = await starting.until("PostgreSQL", lambda: PostgresViews(postgres))
         stack.callback(file.close)
-        readers = {topic: SharedReader(_reading(kafka, topic)) for topic in (CONTROL, FACTS)}
+        readers = {topic: SharedReader(partial(KafkaLogReader, kafka, topic)) for topic in (CONTROL, FACTS)}
         for reader in readers.values():
             stack.callback(reader.close)
         catalog, parking = Catalog(file), RowParking(file)
@@ -84,7 +85,8 @@ async def open_distributed_reads(
         ]
         views = {store.name: StoredView(store, parking, policy, clock) for store, policy in stores}
         projections = {
-            store.name: Projection(store, views[store.name], _reading(kafka, store.topic)) for store, _ in stores
+            store.name: Projection(store, views[store.name], partial(KafkaBulkReader, kafka, store.topic))
+            for store, _ in stores
         }
         freshness = Freshness(views, readers, parking, clock)
         standstill = Standstill(freshness, views)
@@ -102,7 +104,7 @@ async def open_distributed_reads(
         yield ReadDeps(
             keyring=keyring,
             refresh=lambda: _fresh(keyring),
-            prove=lambda: _proved(keyring),
+            prove=lambda: proved(keyring),
             secrets=secrets,
             clock=clock,
             new_id=new_id,
@@ -122,16 +124,13 @@ async def open_distributed_reads(
         )
 
 
-def _reading(servers: str, topic: str) -> Callable[[], KafkaLogReader]:
-    return lambda: KafkaLogReader(servers, topic)
-
-
 async def _fresh(keyring: Keyring) -> None:
     if not keyring.fresh(time.monotonic()):
         raise NotReady("the view of keys is not fresh: Kafka's control topic is not answering")
 
 
-async def _proved(keyring: Keyring) -> None:
+async def proved(keyring: Keyring) -> None:
+    """Returns once the keyring holds everything that was in the log when this was called. Raises `NotReady`."""
     asked = time.monotonic()
     while not keyring.holds(asked):
         if time.monotonic() - asked > PROOF_SECONDS:

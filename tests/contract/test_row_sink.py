@@ -15,6 +15,7 @@ from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_balances import BalancesView
 from infra.adapters.row_directory import DirectoryView
 from infra.adapters.row_views import Catalog, Rows, RowSink, RowStore, RowView
+from infra.adapters.row_world import WorldView
 from infra.adapters.sqlite_views import ViewsFile
 from projections.ports import Batch, Sink, Store
 from tests.contract.sink_contract import SinkContract
@@ -129,3 +130,28 @@ class TestPostgresBalancesOverDays(InPostgres, TestBalancesOverDays):
 
 class TestPostgresDirectory(InPostgres, TestDirectory):
     """The directory in PostgreSQL."""
+
+
+class TestWorld(RowSinkContract):
+    """The World view in SQLite."""
+
+    def view(self) -> RowView:
+        return WorldView()
+
+    def log(self) -> MemoryLog:
+        return Traffic(seed=13).run(120, plain=0.8).log
+
+    def damage(self, version: int) -> str:
+        table = f"world_answers_{version}"
+        return f"UPDATE {table} SET latency_us = latency_us + 1 WHERE attempt = (SELECT min(attempt) FROM {table})"
+
+
+class TestWorldOverDays(TestWorld):
+    """The World view in SQLite, of a log so slow that answers are forgotten."""
+
+    def log(self) -> MemoryLog:
+        return Traffic(seed=17, step=timedelta(hours=3)).run(120, plain=0.5).log
+
+
+class TestPostgresWorld(InPostgres, TestWorldOverDays):
+    """The World view in PostgreSQL."""

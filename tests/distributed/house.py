@@ -84,6 +84,8 @@ class House(Lab):
         self.controls: list[Process] = []
         self.gateways: list[Process] = []
         self.gatekeepers: list[Process] = []
+        self.others: list[Process] = []
+        """Services that a test starts itself."""
         self._turn = count()
         self._numbers = count(1)
 
@@ -93,14 +95,15 @@ class House(Lab):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self.processes:
+        processes = dict.fromkeys(self.processes)
+        for process in processes:
             await process.http.close()
-        await asyncio.gather(*(process.child.kill() for process in self.processes))
+        await asyncio.gather(*(process.child.kill() for process in processes))
         await self._end()
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.controls, *self.gateways, *self.gatekeepers]
+        return [*self.controls, *self.gateways, *self.gatekeepers, *self.others]
 
     # -- processes
 
