@@ -10,9 +10,7 @@ from commands.handling import Changes, Commands, Reply, Request
 from commands.keys import register_admin_key
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Secrets, Upstream
-from domain import model
 from domain.credential import SERVICE, well_formed
-from domain.ids import PLATFORM
 from infra.adapters.ids import new_id
 from projections.keyring import Keyring
 
@@ -64,16 +62,3 @@ async def issue_first_admin_key(commands: Commands, secret: str, key: str | None
 
     answer = await commands.execute(Request(actor="system", key=key, fingerprint="first admin key"), plan)
     return answer.body == made
-
-
-async def close_model(
-    commands: Commands, name: str, *, request: str, cost: int, hold: int, key: str | None = None
-) -> None:
-    """Closes a model under hard budgets, because a request of it cost more than its hold. `key`: as an Idempotency-Key."""
-    report = model.ReportExceededBound(request=request, cost=cost, hold=hold)
-
-    def plan(changes: Changes) -> Reply:
-        changes.apply(PLATFORM, model.KIND, name, report)
-        return Reply(b"")
-
-    await commands.execute(Request(actor="system", key=key, fingerprint="overrun", correlation_id=request), plan)

@@ -166,6 +166,7 @@ async def open_control(
                     settings, core.keyring, core.secrets, core.clock, metrics, starting, failed
                 )
                 control.reads = await reading.enter_async_context(reads)
+            await _caught_up(control, starting)
             yield control
             await core.writer.drain()
     finally:
@@ -173,3 +174,10 @@ async def open_control(
         await core.close()
         for close in (*closing, facts.close):
             await asyncio.to_thread(close)
+
+
+async def _caught_up(control: Control, starting: Starting) -> None:
+    """Returns once what was recorded before this start is in the topic: the first admin key is, to begin with."""
+    end = await starting.until("PostgreSQL", lambda: control.journal.append((), {}, None))
+    starting.awaited = "waiting for a control process to forward what was recorded before"
+    await control.core.follower.reached(end)

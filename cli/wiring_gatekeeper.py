@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from cli.assembling import close_model
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
@@ -23,9 +22,9 @@ from commands.handling import Commands
 from commands.keeper import Keeper
 from commands.leading import Leader
 from commands.opening import Opening
+from commands.overruns import Overruns
 from commands.ports import FactRecord
 from domain.errors import Conflict
-from domain.facts import RequestCompleted
 from domain.ids import PARTITIONS
 from infra.adapters.ids import new_id
 from infra.adapters.kafka_reader import KafkaLogReader
@@ -34,15 +33,10 @@ from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.redis_gate import RedisGate
 from infra.adapters.row_holds import RowBalances
-from infra.adapters.row_overruns import NAME, Overruns
-from infra.adapters.row_parking import RowParking
-from infra.adapters.row_views import Catalog, RowStore
-from projections.engine import Engine, Policy
 from projections.keyring import FRESH
 from projections.ports import FACTS
 from streams.gate_follower import GateFollower
 from streams.gate_watch import LOOK_SECONDS, GateWatch
-from streams.local_runner import Feed, LocalRunner
 
 GATEKEEPER = "gatekeeper"
 """Name of the lease. Stored format."""
@@ -111,10 +105,12 @@ class Gatekeeper:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         core = self.core
         keeper = Keeper(self.gate, core.writer, lambda: RowBalances(self.views), core.keyring, core.clock)
+        commands = Commands(self.journal, core.clock, core.secrets, _forwarded_later)
+        overruns = Overruns(lambda: RowBalances(self.views), commands)
         works = {
             "opening": self._keep_open,
             "keeper": lambda: every(KEEPER_SECONDS, keeper.tick),
-            "overruns": self._report_overruns,
+            "overruns": lambda: every(KEEPER_SECONDS, overruns.tick),
         }
         async with running(failed, works):
             await failed
@@ -147,37 +143,6 @@ class Gatekeeper:
             _log.warning("another gatekeeper is opening the gate too: %s", error)
         else:
             _log.warning("the gate %s is open again after %.1f s", self.watch.identity, time.monotonic() - began)
-
-    async def _report_overruns(self) -> None:
-        """Closes each model under hard budgets of which a request cost more than its hold, whichever gateway served it and
-        whatever became of that gateway."""
-        loop = asyncio.get_running_loop()
-        core, views = self.core, self.views
-        commands = Commands(self.journal, core.clock, core.secrets, _forwarded_later)
-
-        def report(fact: RequestCompleted) -> None:
-            closing = close_model(
-                commands,
-                fact.model,
-                request=fact.request,
-                cost=fact.cost,
-                hold=fact.hold,
-                key=f"overrun {fact.attempt}",
-            )
-            asyncio.run_coroutine_threadsafe(closing, loop).result()
-
-        def feed() -> Feed:
-            store = RowStore(Catalog(views), Overruns(report))
-            parking = RowParking(views)
-            engine = Engine(NAME, FACTS, store.open(store.live()), parking, Policy.PARK_ONE, core.clock)
-            return Feed(engine, KafkaLogReader(core.kafka, FACTS), core.clock)
-
-        runner = LocalRunner([await asyncio.to_thread(feed)])
-        runner.start()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.to_thread(runner.stop)
 
 
 async def _forwarded_later(position: int) -> None:

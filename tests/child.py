@@ -66,6 +66,11 @@ class Child:
         """Processes of this and of earlier starts that have not ended."""
         return living(self._groups)
 
+    def signal(self, number: signal.Signals) -> None:
+        """A signal to the main process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def terminate(self) -> None:
         """SIGTERM to the main process."""
         assert self._process is not None

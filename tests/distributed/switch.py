@@ -1,16 +1,28 @@
-"""A TCP address that leads to a server of the test's choice: what a virtual address or a cut cable is to a process."""
+"""A TCP address that leads to a server of the test's choice: what a virtual address, or a cut cable, is to a process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+
+HOST = b"127.0.0.1"
+
+Piece = Callable[[asyncio.StreamReader], Coroutine[None, None, bytes]]
+"""What comes next of a stream, empty at its end."""
 
 
 class Switch:
-    """Listens on `port` of this machine and passes everything on to `target`, a port, or nowhere (None)."""
+    """Listens on `port` of this machine and passes everything on to `target`, a port, or nowhere (None).
 
-    def __init__(self, target: int | None) -> None:
-        self.target = target
+    While `passing` is cleared, bytes vanish and connections stay: a cut cable. `kafka`: the server is a broker, whose answers
+    tell clients where it is; they are told to come here.
+    """
+
+    def __init__(self, target: int | None, *, kafka: bool = False) -> None:
+        self.target, self._kafka = target, kafka
         self.port = 0
+        self.passing = asyncio.Event()
+        self.passing.set()
         self._sessions: set[asyncio.Task[None]] = set()
 
     def turn(self, target: int | None) -> None:
@@ -28,13 +40,15 @@ class Switch:
         try:
             if self.target is not None:
                 answers, back = await asyncio.open_connection("127.0.0.1", self.target)
-                ways = [asyncio.create_task(_pass(reader, back)), asyncio.create_task(_pass(answers, writer))]
+                piece = _frame if self._kafka else _some
+                ways = [self._pass(_some, reader, back), self._pass(piece, answers, writer)]
+                tasks = [asyncio.create_task(way) for way in ways]
                 try:
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    for way in ways:
+                    for way in tasks:
                         way.cancel()
-                    await asyncio.gather(*ways, return_exceptions=True)
+                    await asyncio.gather(*tasks, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
             pass  # the other side hears of it by the end of its connection
         finally:
@@ -43,19 +57,36 @@ class Switch:
                 if end is not None:
                     end.transport.abort()
 
+    async def _pass(self, piece: Piece, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while data := await piece(reader):
+                await self.passing.wait()
+                if self._kafka and self.target is not None:
+                    data = data.replace(_place(self.target), _place(self.port))
+                writer.write(data)
+                await writer.drain()
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+
+def _place(port: int) -> bytes:
+    """Where a broker is, as Kafka writes it."""
+    return HOST + struct.pack(">i", port)
+
+
+async def _some(reader: asyncio.StreamReader) -> bytes:
+    return await reader.read(1 << 16)
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    """One answer of a broker, whole."""
+    size = await reader.readexactly(4)
+    return size + await reader.readexactly(int.from_bytes(size, "big"))
 
 
 @asynccontextmanager
-async def switch(target: int | None) -> AsyncIterator[Switch]:
+async def switch(target: int | None, *, kafka: bool = False) -> AsyncIterator[Switch]:
     """One that is there while the context lasts."""
-    made = Switch(target)
-    server = await asyncio.start_server(made.session, "127.0.0.1", 0, backlog=1024)
+    made = Switch(target, kafka=kafka)
+    server = await asyncio.start_server(made.session, "127.0.0.1", 0, backlog=1024, limit=1 << 24)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
