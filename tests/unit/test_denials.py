@@ -1,12 +1,13 @@
 """Denials: every refusal reaches the books, one by one or folded."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from commands import denials as module
 from commands.admission import Denied
-from commands.denials import Denials
+from commands.denials import BURST, MAX_MODELS, PER_SECOND, Denials
 from commands.fact_writer import FactWriter
 from commands.ports import FactLog, Refused
 from domain.facts import RequestDenied
@@ -28,10 +29,11 @@ CALLER = Caller("acme", "web", None, "key_1", partition_of("acme"), None, Limits
 class House:
     def __init__(self, log: FactLog) -> None:
         self.writer = FactWriter(log, lambda: NOON, lambda prefix: f"{prefix}_x")
-        self.denials = Denials(self.writer, lambda: NOON)
+        self.seconds = 0.0
+        self.denials = Denials(self.writer, lambda: NOON, lambda: self.seconds)
 
-    def add(self, request: str, denied: Denied, model: str = "m") -> None:
-        self.denials.add(request, CALLER, "chat.completions", model, 402, denied)
+    def add(self, request: str, denied: Denied, model: str = "m", key: str = "key_1") -> None:
+        self.denials.add(request, replace(CALLER, key=key), "chat.completions", model, 402, denied)
 
 
 def written(topic: MemoryLog) -> list[Any]:
@@ -68,6 +70,42 @@ async def test_endlessly_many_names_fold_too(monkeypatch: pytest.MonkeyPatch) ->
         ("req_3", 1, None),
         ("req_4", 4, "req_7"),
     ]
+
+
+async def test_a_flood_of_one_key_concerns_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals of a quiet key are kept one by one meanwhile, and those of the noisy one again when it has been quiet."""
+    monkeypatch.setattr(module, "FOLD_SECONDS", 0.0)
+    log = InstantLog(MemoryLog())
+    house = House(log)
+    for number in range(2 * BURST):
+        house.add(f"req_{number}", EXHAUSTED)
+    for number in range(3):
+        house.add(f"other_{number}", EXHAUSTED, key="key_2")
+    house.seconds = 2 * BURST / PER_SECOND
+    for number in range(3):
+        house.add(f"later_{number}", EXHAUSTED)
+    await house.writer.drain()
+    names = [fact.request for fact in written(log.topic) if fact.count == 1]
+    assert {"other_0", "other_1", "other_2", "later_0", "later_1", "later_2"} <= set(names)
+
+
+async def test_a_flood_leaves_a_bounded_number_of_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one key, between two looks: its allowance, and a few folded ones, first and last named."""
+    log = InstantLog(MemoryLog())
+    house = House(log)
+    for number in range(10 * BURST):
+        house.add(f"req_{number}", EXHAUSTED, f"m{number}")
+    monkeypatch.setattr(module, "FOLD_SECONDS", 0.0)
+    await house.writer.drain()
+    facts = written(log.topic)
+    assert len(facts) == BURST + MAX_MODELS + 1
+    assert sum(fact.count for fact in facts) == 10 * BURST
+    assert (facts[-1].model, facts[-1].last) == (None, f"req_{10 * BURST - 1}")
+    house.seconds = 3.0
+    for number in range(10 * BURST):
+        house.add(f"again_{number}", EXHAUSTED)
+    await house.writer.drain()
+    assert len(written(log.topic)) - len(facts) == 3 * PER_SECOND + 1
 
 
 async def test_a_refusal_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
