@@ -9,6 +9,7 @@ An event that cannot be taken in stops it: while something is parked, live and r
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -19,7 +20,7 @@ from domain.errors import Conflict, Unavailable
 from projections.engine import Clock, Engine, Policy
 from projections.ports import Fingerprint, LogReader, Mark, Parking, Poisoned, Record, Sink, Store
 
-BULK = 5000
+BULK = 20_000
 """Records of a batch, about."""
 
 SETTLE_SECONDS = 15.0
@@ -165,20 +166,30 @@ class _Run:
             self._live.replace(self._new.sink)
 
     def _catch_up(self, target: Mapping[int, Mark]) -> None:
-        """Brings the new version to `target`, to the record."""
-        share = max(1, BULK // max(1, len(target)))
-        while True:
-            marks = self._new.marks()
-            at = {partition: marks.get(partition, Mark()).offset for partition in target}
-            self._progress(sum(at.values()), sum(mark.offset for mark in target.values()))
-            records: list[Record] = []
-            for partition, mark in target.items():
-                if at[partition] < mark.offset:
-                    found = self._reader.read(partition, at[partition], share)
-                    records += [record for record in found if record.offset < mark.offset]
-            if not records:
-                return
-            self._new.feed(records)
+        """Brings the new version to `target`, to the record. What comes next is read while what came is taken in."""
+        marks = self._new.marks()
+        at = {partition: marks.get(partition, Mark()).offset for partition in target}
+        total = sum(mark.offset for mark in target.values())
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._read, dict(at), target)
+            while True:
+                self._progress(sum(at.values()), total)
+                if not (records := coming.result()):
+                    return
+                for record in records:
+                    at[record.partition] = record.offset + 1
+                coming = ahead.submit(self._read, dict(at), target)
+                self._new.feed(records)
+
+    def _read(self, at: Mapping[int, int], target: Mapping[int, Mark]) -> list[Record]:
+        """The next records from `at` on, none of them beyond `target`."""
+        behind = [partition for partition, mark in target.items() if at[partition] < mark.offset]
+        share = max(1, BULK // max(1, len(behind)))
+        records: list[Record] = []
+        for partition in behind:
+            found = self._reader.read(partition, at[partition], share)
+            records += [record for record in found if record.offset < target[partition].offset]
+        return records
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -13,9 +13,11 @@ from kafka.partitioner.default import murmur2 as murmur2_of_kafka_python
 from domain.errors import LogUnavailable
 from domain.ids import PARTITIONS, murmur2, partition_of
 from infra.adapters import kafka_facts, kafka_reader
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_facts import KafkaFactLog
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.stack import Stack
+from projections.ports import LogReader
 from tests.contract.kafka_house import (
     BROKER,
     admin,
@@ -53,8 +55,8 @@ async def facts(servers: str, topic: str) -> AsyncIterator[KafkaFactLog]:
 
 
 @pytest.fixture
-def reader(servers: str, topic: str) -> Iterator[KafkaLogReader]:
-    made = KafkaLogReader(servers, topic, LANES, patience=20.0)
+def reader(request: pytest.FixtureRequest, servers: str, topic: str) -> Iterator[LogReader]:
+    made = request.cls.kind(servers, topic, LANES, patience=20.0)
     yield made
     made.close()
 
@@ -113,8 +115,12 @@ class TestAppend:
         await log.close()
 
 
-class TestRead:
-    async def test_from_any_offset_in_any_order(self, facts: KafkaFactLog, reader: KafkaLogReader) -> None:
+class ReaderContract:
+    """What every reader of Kafka must do, of the class `kind`."""
+
+    kind: type[KafkaLogReader] | type[KafkaBulkReader]
+
+    async def test_from_any_offset_in_any_order(self, facts: KafkaFactLog, reader: LogReader) -> None:
         """Forwards, back again and across partitions: always what is there, at most `limit`, empty at the end."""
         bodies = [envelope() for _ in range(50)]
         for lane in range(2):
@@ -125,24 +131,7 @@ class TestRead:
             expected = [(lane, at, bodies[at]) for at in range(offset, min(offset + limit, 50)) if lane < 2]
             assert [(record.partition, record.offset, record.value) for record in found] == expected
 
-    async def test_what_is_fetched_ahead_is_bounded_and_whole(
-        self, facts: KafkaFactLog, reader: KafkaLogReader, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Partitions that nobody reads for a while are neither lost nor fetched for ever."""
-        monkeypatch.setattr(kafka_reader, "_AHEAD", 20)
-        bodies = [envelope() for _ in range(300)]
-        for lane in range(LANES):
-            await asyncio.gather(*(facts.append(lane, body) for body in bodies))
-        offsets = [0] * LANES
-        while min(offsets) < 300:
-            for lane in (0, 0, 0, 1, 2):
-                found = reader.read(lane, offsets[lane], 7)
-                assert [record.value for record in found] == bodies[offsets[lane] : offsets[lane] + len(found)]
-                assert 0 < len(found) <= 7 or offsets[lane] == 300  # fewer may have come by now, none only at the end
-                offsets[lane] += len(found)
-                assert all(len(each.records) < 2 * 20 + 7 for each in reader._lanes)
-
-    async def test_waiting_ends_with_the_next_record(self, facts: KafkaFactLog, reader: KafkaLogReader) -> None:
+    async def test_waiting_ends_with_the_next_record(self, facts: KafkaFactLog, reader: LogReader) -> None:
         """Not before it, and soon after it; what was seen already does not count."""
         await facts.append(1, envelope())
         assert not reader.wait([0, 1, 0], 0.2)
@@ -154,7 +143,7 @@ class TestRead:
         assert [record.value for record in reader.read(2, 0, 10)] == [body]
 
     async def test_records_that_are_gone_are_not_passed_over(
-        self, facts: KafkaFactLog, reader: KafkaLogReader, servers: str, topic: str
+        self, facts: KafkaFactLog, reader: LogReader, servers: str, topic: str
     ) -> None:
         """A log that lost its beginning is an error, not a shorter log."""
         await asyncio.gather(*(facts.append(0, envelope()) for _ in range(5)))
@@ -172,7 +161,7 @@ class TestRead:
         body = envelope()
         assert await log.append(0, body) == 0
         await log.close()
-        reader = KafkaLogReader(servers, topic, LANES, patience=0.5)
+        reader = self.kind(servers, topic, LANES, patience=0.5)
         stack.kill(BROKER)
         try:
             for _ in range(2):
@@ -196,11 +185,40 @@ class TestRead:
 
     def test_an_unreachable_broker_is_said_so(self) -> None:
         """A bounded wait, and again at the next question."""
-        reader = KafkaLogReader(NOBODY, "t", patience=0.3)
+        reader = self.kind(NOBODY, "t", patience=0.3)
         for ask in (reader.ends, lambda: reader.read(0, 0, 1), lambda: reader.wait([0], 0.1)):
             with pytest.raises(LogUnavailable):
                 ask()
         reader.close()
+
+
+class TestRead(ReaderContract):
+    """The reader that follows."""
+
+    kind = KafkaLogReader
+
+    async def test_what_is_fetched_ahead_is_bounded_and_whole(
+        self, facts: KafkaFactLog, reader: KafkaLogReader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Partitions that nobody reads for a while are neither lost nor fetched for ever."""
+        monkeypatch.setattr(kafka_reader, "_AHEAD", 20)
+        bodies = [envelope() for _ in range(300)]
+        for lane in range(LANES):
+            await asyncio.gather(*(facts.append(lane, body) for body in bodies))
+        offsets = [0] * LANES
+        while min(offsets) < 300:
+            for lane in (0, 0, 0, 1, 2):
+                found = reader.read(lane, offsets[lane], 7)
+                assert [record.value for record in found] == bodies[offsets[lane] : offsets[lane] + len(found)]
+                assert 0 < len(found) <= 7 or offsets[lane] == 300  # fewer may have come by now, none only at the end
+                offsets[lane] += len(found)
+                assert all(len(each.records) < 2 * 20 + 7 for each in reader._lanes)
+
+
+class TestReadInBulk(ReaderContract):
+    """The reader of whoever folds everything."""
+
+    kind = KafkaBulkReader
 
 
 class TestOutage:
