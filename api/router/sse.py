@@ -11,20 +11,26 @@ import msgspec
 from api.router.usage import usage_of_chunk
 from domain.facts import Usage
 
-_BOUNDARY = re.compile(rb"\r?\n\r?\n")
+_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+"""The end of a line and a blank one. A line ends with LF, CR LF or CR."""
+
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+_PASSED, _HIDDEN, _WITHHELD = b"passed", b"hidden", b"withheld"
+"""What became of an event whose last byte so far is a CR: an LF that comes next belongs to it."""
 
 
 class EventRelay:
     """One per stream. `usage` is the last report, `pieces` counts the events that carried something, `done` says that the
     stream announced its end."""
 
-    __slots__ = ("_asked", "_ceiling", "_tail", "_withheld", "done", "pieces", "usage")
+    __slots__ = ("_asked", "_ceiling", "_half", "_tail", "_withheld", "done", "pieces", "usage")
 
     def __init__(self, asked: bool, ceiling: int) -> None:
         self._asked, self._ceiling = asked, ceiling
-        self._tail = b""
+        self._tail = self._half = b""
         self._withheld: list[bytes] = []
         self.usage: Usage | None = None
         self.pieces = 0
@@ -32,26 +38,39 @@ class EventRelay:
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream so far may go to the caller now."""
+        if self._half and data:
+            half, self._half = self._half, b""
+            if data[0] == 10:  # the LF of a CR LF that was cut in two goes the way of its CR
+                return self._lf(half) + self.feed(data[1:])
         if self._tail:
             data = self._tail + data
-        blank, crlf = data.rfind(b"\n\n"), data.rfind(b"\n\r\n")
-        if blank < 0 and crlf < 0:
+        end = _last_boundary(data)
+        if not end:
             self._tail = data
             return b""
-        end = max(blank + 2, crlf + 3)
         block, self._tail = data[:end], data[end:]
+        passed, last = self._events(block)
+        if not self._tail and block[-1] == 13:
+            self._half = _WITHHELD if self._withheld else _PASSED if last else _HIDDEN
+        return passed
+
+    def _lf(self, half: bytes) -> bytes:
+        if half is _WITHHELD:
+            self._withheld.append(b"\n")
+        return b"\n" if half is _PASSED else b""
+
+    def _events(self, block: bytes) -> tuple[bytes, bytes]:
+        """What may pass of whole events, and of the last one."""
         if not self._withheld and b'"usage"' not in block and b"[DONE]" not in block:
-            self.pieces += block.startswith(b"data:") + block.count(b"\ndata:")
-            return block
-        passed = []
-        start = 0
+            self.pieces += block.startswith(b"data:") + block.count(b"\ndata:") + block.count(b"\rdata:")
+            return block, block
+        passed, event, start = [], b"", 0
         for boundary in _BOUNDARY.finditer(block):
             event = self._event(block[start : boundary.end()])
             start = boundary.end()
             if event:
                 passed.append(event)
-        passed.append(block[start:])
-        return b"".join(passed)
+        return b"".join(passed), event
 
     def end(self) -> None:
         """Nothing more comes: what is left without a blank line is the last event."""
@@ -93,3 +112,13 @@ class EventRelay:
             return event
         del chunk["usage"]
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+def _last_boundary(data: bytes) -> int:
+    """Where the last event that is whole ends, 0 if none is."""
+    if b"\r" not in data:
+        return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+    end = 0
+    for boundary in _BOUNDARY.finditer(data):
+        end = boundary.end()
+    return end

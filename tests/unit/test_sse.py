@@ -169,3 +169,41 @@ def test_byte_by_byte_is_like_event_by_event(body: list[bytes]) -> None:
     passed, rest, relay = relayed(single, asked=False)
     expected_passed, expected_rest, expected = relayed([*body, DONE], asked=False)
     assert (passed, rest, relay.usage) == (expected_passed, expected_rest, expected.usage)
+
+
+# -- line ends
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_each_event_passes_when_it_is_whole_whatever_ends_its_lines(end: bytes, asked: bool) -> None:
+    """LF, CRLF and a lone CR, as the specification allows, wherever the stream is cut; the same usage, the same count."""
+    first, second = event(DELTA, end), b"event: message" + end + event(DELTA, end, usage=None)
+    usage, done = event([], end, usage=REPORT), b"data: [DONE]" + end * 2
+    stream = first + second + usage + done
+    shown = stream if asked else stream.replace(b', "usage": null', b"").replace(usage, b"")
+    for cut in range(len(stream) + 1):
+        passed, rest, relay = relayed([stream[:cut], stream[cut:]], asked=asked)
+        assert _lines(passed + rest) == _lines(shown), cut
+        assert (relay.usage, relay.pieces, relay.done) == (SERVED, 2, True)
+    relay = EventRelay(asked, CEILING)
+    assert relay.feed(first + second) == shown[: shown.index(b"data: [DONE]")].replace(usage, b"")
+    assert relay.feed(usage) + relay.feed(done) == b""
+
+
+@pytest.mark.parametrize(("first", "second"), [(b"\n", b"\r"), (b"\r", b"\r\n"), (b"\r\n", b"\r"), (b"\r", b"\n")])
+def test_line_ends_of_both_kinds_in_one_stream(first: bytes, second: bytes) -> None:
+    """CR LF is one line end, and nothing else is."""
+    lines = CONTENT.strip() + first
+    relay = EventRelay(False, CEILING)
+    if first + second == b"\r\n":
+        assert relay.feed(lines + second) == b""
+        assert relay.feed(b"\n") == lines + second + b"\n"
+    else:
+        assert relay.feed(lines + second) == lines + second
+        assert relay.feed(CONTENT) == CONTENT
+
+
+def _lines(stream: bytes) -> list[bytes]:
+    """What a reader of events makes of a stream: its lines, a blank one after each event."""
+    return stream.splitlines()
