@@ -1,8 +1,8 @@
 """Settles the gate from a facts topic that is elsewhere, so that holds end: the gate's own watermark says what comes next.
 
 Any number of processes may settle one gate: each step is a compare-and-set of the watermark, so what two do at once is done
-once. Those that are not `eager` only step in where the watermark stands still although there are facts: holds end also
-while nobody can say whose task that is.
+once. Those that are not `eager` only step in where the watermark stands still although there are facts, and go on there as long
+as nobody else does: holds end also while nobody can say whose task that is.
 """
 
 import asyncio
@@ -38,14 +38,15 @@ class GateFollower:
 
     async def run(self) -> None:
         """Settles for ever. Raises `Unavailable` when gate or log do not answer: run it again then."""
-        before: Mapping[int, int] = {}
+        standing: Mapping[int, int] = {}
+        mine: Mapping[int, int] = {}
         while True:
             marks, eager = await self._marks(), self._eager()
-            wanted = {p: mark for p, mark in marks.items() if eager or before.get(p) == mark}
-            settled_any = await self._settle(wanted)
-            before = marks
-            if not settled_any:
+            wanted = {p: mark for p, mark in marks.items() if eager or mark in (standing.get(p), mine.get(p))}
+            mine = await self._settle(wanted)
+            if not mine:
                 await asyncio.sleep(LOOK_SECONDS if eager else STILL_SECONDS)
+                standing = marks
 
     async def close(self) -> None:
         """Ends the thread, after the question that it is at, and gives the reader back."""
@@ -60,16 +61,16 @@ class GateFollower:
         marks = await asyncio.gather(*(self._gate.watermark(partition) for partition in partitions))
         return {p: mark for p, mark in zip(partitions, marks, strict=True) if mark is not None}
 
-    async def _settle(self, marks: Mapping[int, int]) -> bool:
-        """Settles the next facts of each partition. False: there are none, or it is not the gate that it was."""
+    async def _settle(self, marks: Mapping[int, int]) -> dict[int, int]:
+        """Settles the next facts of each partition; the new watermarks of those where there were such."""
         run = self._identity()
         if run is None or not marks:
-            return False
+            return {}
         found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, marks)
         done = await asyncio.gather(
             *(self._gate.settle(p, run, self._epoch(p), marks[p], facts) for p, facts in found.items())
         )
-        return any(done)
+        return {p: marks[p] + len(facts) for (p, facts), taken in zip(found.items(), done, strict=True) if taken}
 
     def _read(self, marks: Mapping[int, int]) -> Mapping[int, list[Settled]]:
         ends = self._facts.ends()
