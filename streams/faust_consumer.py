@@ -11,6 +11,7 @@ Faust's layers cost 120 us and more a message: a message here is a parcel, all t
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, cast
 
 from aiokafka.errors import KafkaError
@@ -24,6 +25,9 @@ from projections.ports import Record
 
 FAUST = logging.getLogger("faust")
 """What Faust itself tells of our parts."""
+
+COMMIT_SECONDS = 3.0
+"""How long a commit is tried."""
 
 _log = logging.getLogger(__name__)
 
@@ -167,12 +171,24 @@ class _Thread(driver.AIOKafkaConsumerThread):
         self.turn += 1
         await super()._seek_wait(consumer, partitions)
 
+    async def on_thread_stop(self) -> None:
+        """aiokafka stumbles over a fetch that waits to be tried again, and stops half way: here is the rest."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            consumer = self._ensure_consumer()
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await consumer._coordinator.close()
+            await consumer._client.close()
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """A hint that does not get through is given again. Faust would end the worker for it."""
+        """A hint that does not get through is given again. Faust would end the worker for it, aiokafka would try for ever."""
         ours = {driver.ensure_aiokafka_TP(tp): at for tp, at in offsets.items() if tp in self.assignment()}
         try:
-            await self._ensure_consumer().commit(ours)
-        except KafkaError as error:  # a rebalance that is under way, or Kafka is away
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._ensure_consumer().commit(ours)
+        except (KafkaError, TimeoutError) as error:  # a rebalance is under way, or Kafka is away
             _log.info("offsets were not committed: %r", error)
             return False
         return True

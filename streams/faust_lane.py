@@ -89,14 +89,19 @@ class Lane:
         marks, ends = self.marks(), self._reading.ends() if self._reading else {}
         return sum(max(0, end - marks.get(partition, Mark()).offset) for partition, end in ends.items())
 
-    async def position(self) -> Mapping[int, Mark]:
-        """The watermark, as the store has it now. Raises `Unavailable`; the lane is astray then."""
+    async def position(self, seconds: float) -> Mapping[int, Mark] | None:
+        """The watermark, as the store has it now. None if it does not tell within `seconds`: the lane is astray then, and has
+        what it lacks read again once the store tells."""
         try:
-            await self._run(self._look)
+            async with asyncio.timeout(seconds):
+                await self._run(self._look)
         except Unavailable as error:
             self._let_go(error)
-            raise
-        return self.marks()
+        except TimeoutError:
+            self._let_go(Unavailable(f"its store did not answer within {seconds} s"))
+        else:
+            return self.marks()
+        return None
 
     # ------------------------------------------------------------ taking in
 

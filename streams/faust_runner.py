@@ -32,7 +32,7 @@ SESSION_SECONDS, HEARTBEAT_SECONDS = 6.0, 1.0
 REBALANCE_SECONDS = 20.0
 """How long the others wait for a worker to join again."""
 
-COMMIT_SECONDS = 1.0
+COMMIT_EVERY_SECONDS = 1.0
 STOP_SECONDS = 25.0
 PARCEL_RECORDS = 2000
 """Records of one fetch at most."""
@@ -90,7 +90,7 @@ class FaustRunner:
             broker_session_timeout=SESSION_SECONDS,
             broker_heartbeat_interval=HEARTBEAT_SECONDS,
             broker_rebalance_timeout=REBALANCE_SECONDS,
-            broker_commit_interval=COMMIT_SECONDS,
+            broker_commit_interval=COMMIT_EVERY_SECONDS,
             broker_max_poll_records=PARCEL_RECORDS,
             stream_buffer_maxsize=QUEUED_PARCELS,
             stream_wait_empty=False,  # a store that is down must not keep the group from rebalancing
@@ -211,7 +211,7 @@ class _Watermarks:
         """See `Watermarks`."""
         assigned = list(assigned)
         _log.info("partitions: %s", ", ".join(sorted(f"{tp.topic} {tp.partition}" for tp in assigned)) or "none")
-        known = await asyncio.gather(*(_position(lane) for lane in self._lanes))
+        known = await asyncio.gather(*(lane.position(STORE_SECONDS) for lane in self._lanes))
         starts: dict[TP, int] = {}
         for tp in assigned:
             offsets = [
@@ -227,15 +227,6 @@ class _Watermarks:
         """See `Watermarks`."""
         lanes = (lane for lane in self._lanes if lane.topic == partition.topic)
         return min((lane.marks().get(partition.partition, Mark()).offset for lane in lanes), default=None)
-
-
-async def _position(lane: Lane) -> Mapping[int, Mark] | None:
-    """None if its store does not answer: the lane has what it lacks read again when it does."""
-    try:
-        async with asyncio.timeout(STORE_SECONDS):
-            return await lane.position()
-    except (Unavailable, TimeoutError):
-        return None
 
 
 class _Topic:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from threading import Event
 
 import pytest
 
@@ -150,6 +151,21 @@ async def test_a_store_that_is_down_is_asked_again_and_everything_comes_again() 
     assert bench.offsets == list(range(8))
 
 
+async def test_a_lane_that_is_astray_asks_its_store_for_nothing() -> None:
+    """Each try may take as long as a connection's timeout, and the other projections would wait for it."""
+    bench, tries = Bench(), 0
+
+    def failing(_: Batch) -> Outcome:
+        nonlocal tries
+        tries += 1
+        raise Unavailable("down")
+
+    bench.sink.apply = failing  # type: ignore[method-assign,assignment]
+    for _ in range(3):
+        assert not await bench.take(0, 2)
+    assert tries == 1
+
+
 async def test_while_the_store_cannot_be_asked_nothing_is_read_again() -> None:
     """Reading again would be in vain, and cost the others."""
     bench = Bench()
@@ -233,14 +249,25 @@ async def test_lag_and_progress_are_told() -> None:
     assert bench.lane.moved_at > before
 
 
+async def test_a_store_that_does_not_tell_its_watermark_in_time_is_waited_for() -> None:
+    """Partitions were assigned meanwhile, and reading began somewhere: it begins again where the view is."""
+    bench, gate = Bench(), Event()
+    bench.sink.at = {PARTITION: Mark(3, 0, 3)}
+    bench.store.live = lambda: 0 if gate.wait(10) else 1  # type: ignore[method-assign]
+    assert await bench.lane.position(0.01) is None
+    async with bench.tended():
+        assert bench.read.rewinds == []
+        gate.set()
+        await until(lambda: bench.read.rewinds == [{PARTITION: 3}], "it reads again")
+
+
 async def test_nothing_is_applied_once_it_is_closed() -> None:
     """What is under way is awaited first."""
     bench = Bench()
     assert await bench.take(0, 4)
     await bench.lane.close()
     assert not await bench.take(4, 6)
-    with pytest.raises(Unavailable):
-        await bench.lane.position()
+    assert await bench.lane.position(1.0) is None
     assert bench.offsets == list(range(4))
 
 

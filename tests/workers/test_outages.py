@@ -6,7 +6,7 @@ import json
 from infra.stack import Stack
 from tests.controlgen import ControlTraffic
 from tests.factgen import Traffic
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 from tests.workers.attack import watched
 from tests.workers.house import House, asked, house
 
@@ -94,6 +94,21 @@ async def test_the_broker_is_killed(stack: Stack) -> None:
         await made.caught_up()
         _exact(made)
         assert [await worker.stop() for worker in workers] == [0, 0]
+
+
+async def test_workers_can_be_told_to_end_while_the_broker_is_away(stack: Stack) -> None:
+    """They cannot commit: exit 0 all the same, and whoever comes next reads from the watermarks."""
+    async with house(stack) as made:
+        workers = [await made.join() for _ in range(2)]
+        traffic, control = Traffic(seed=10, orgs=ORGS).run(300), ControlTraffic(seed=10).run(30)
+        _write(made, traffic, control)
+        await until(lambda: bool(made.marks("balances")), "work is under way")
+        await asyncio.to_thread(stack.kill, "kafka-1")
+        assert [await worker.stop() for worker in workers] == [0, 0]
+        await asyncio.to_thread(stack.start, "kafka-1")
+        await made.join()
+        await made.caught_up()
+        _exact(made)
 
 
 def _write(made: House, traffic: Traffic, control: ControlTraffic) -> None:
