@@ -10,32 +10,24 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cli.connect import KEY_FILE, URL_FILE, connect, running_url
+from cli.finding import Finding
 from cli.settings import Settings
-from domain.errors import TollhouseError, Unavailable
+from domain.errors import NotFound, TollhouseError, Unavailable
 from infra.adapters.api_client import ApiClient
 
 LEAST_FILES = 4096
 LEAST_DISK = 1 << 30
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: `ok`, what was seen, and what to do if it is not ok."""
-
-    check: str
-    ok: bool
-    seen: str
-    fix: str = ""
+_FEED = "start a `tollhouse worker`, or see why it stands still in its log"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """All findings, in the order a person would look."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_runtime, _folder, _server)
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_runtime, _folder, _servers, _server)
     for check in checks:
         yield from check(settings)
 
@@ -77,6 +69,19 @@ def _private(path: Path) -> Finding:
     return Finding(path.name, mode & 0o077 == 0, f"mode {mode:04o}", f"chmod 600 {path}")
 
 
+def _servers(settings: Settings) -> Iterator[Finding]:
+    """Of distributed mode, whose clients need not be installed otherwise."""
+    if not any((settings.kafka, settings.postgres, settings.redis, settings.clickhouse)):
+        return
+    wanted = ("kafka", "confluent_kafka", "psycopg", "redis", "faust")
+    if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
+        yield Finding("clients", False, "missing: " + ", ".join(missing), "pip install 'tollhouse[distributed]'")
+        return
+    from cli.doctor_servers import examine_servers
+
+    yield from examine_servers(settings)
+
+
 def _server(settings: Settings) -> Iterator[Finding]:
     url = settings.url or running_url(settings.data)
     if url is None:
@@ -107,9 +112,17 @@ def _answers(settings: Settings, client: ApiClient, url: str) -> Iterator[Findin
         yield Finding("ready", True, "accepts requests")
     except TollhouseError as error:
         yield Finding("ready", False, error.message, "wait a few seconds; its log (stderr) says what it waits for")
+    yield from _prices(client)
+    yield from _views(client)
+
+
+def _prices(client: ApiClient) -> Iterator[Finding]:
+    """Whether the key is taken, and every model has a price; a read process knows of none."""
     try:
         priced = {row["id"] for page in client.pages("/admin/v1/prices") for row in page["data"]}
         models = [row["id"] for page in client.pages("/admin/v1/models") for row in page["data"]]
+    except NotFound:
+        return
     except TollhouseError as error:
         yield Finding("admin key", False, error.message, "set TOLLHOUSE_ADMIN_KEY, or use the folder's admin.key")
         return
@@ -121,3 +134,19 @@ def _answers(settings: Settings, client: ApiClient, url: str) -> Iterator[Findin
         f"without a price: {', '.join(free)}" if free else f"{len(models)} models, all priced",
         "tollhouse price seed, or tollhouse price set MODEL",
     )
+
+
+def _views(client: ApiClient) -> Iterator[Finding]:
+    """How far each view is; a gateway knows of none."""
+    try:
+        rows = client.get("/admin/v1/projections")["data"]
+    except NotFound:
+        return
+    except TollhouseError as error:
+        yield Finding("views", False, error.message, "see its log (stderr)")
+        return
+    for row in rows:
+        seen = f"{row['name']} version {row['version']}: {row['lag']} records behind, {row['parked']} parked"
+        yield Finding("view", row["error"] is None, seen + (f"; {row['error']}" if row["error"] else ""), _FEED)
+        if row["parked"]:
+            yield Finding("parked", False, f"{row['parked']} events of {row['name']}", "tollhouse parked list")

@@ -27,7 +27,8 @@ class Reading:
     def __init__(self, home: House, books: Books) -> None:
         self.home, self.books = home, books
         self.processes: list[Child] = []
-        self.http = Http("http://127.0.0.1:1")
+        self.url = "http://127.0.0.1:1"
+        self.http = Http(self.url)
         self._facts = MemoryLog(FACTS)
 
     # ------------------------------------------------------------ processes
@@ -51,7 +52,7 @@ class Reading:
     async def ask_at(self, url: str) -> None:
         """Questions go there from now on."""
         await self.http.close()
-        self.http = Http(url)
+        self.url, self.http = url, Http(url)
 
     # ------------------------------------------------------------ the log
 
