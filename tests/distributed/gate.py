@@ -20,14 +20,17 @@ class LosableGate:
         self._ends = ends
         self.addresses: dict[str, Switch] = {}
 
-    async def begin(self, gateways: int) -> None:
-        """Starts the processes, each with an address of its own that leads to the primary."""
+    async def begin(self, gateways: int, gatekeepers: int = 1, kafka: int | None = None) -> None:
+        """Starts the processes, each with an address of its own that leads to the primary. `kafka`: the first gateway's port."""
         house = self.house
-        for kind, count in (("gateway", gateways), ("gatekeeper", 1)):
+        for kind, count in (("gateway", gateways), ("gatekeeper", gatekeepers)):
             for number in range(count):
                 address = await self._ends.enter_async_context(switch(self.primary.port))
                 self.addresses[f"{kind}-{number}"] = address
-                made = house.make(kind, TOLLHOUSE_REDIS=f"redis://127.0.0.1:{address.port}/0")
+                environ = {"TOLLHOUSE_REDIS": f"redis://127.0.0.1:{address.port}/0"}
+                if kafka is not None and (kind, number) == ("gateway", 0):
+                    environ["TOLLHOUSE_KAFKA"] = f"127.0.0.1:{kafka}"
+                made = house.make(kind, **environ)
                 (house.gateways if kind == "gateway" else house.gatekeepers).append(made)
         await house.begin(gateways=0, gatekeepers=0)
 
