@@ -1,11 +1,12 @@
 """The read API over a known log: the real log, engines, SQLite and chDB in a folder, asked in process."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import httpx
 from fastapi import FastAPI
@@ -13,8 +14,12 @@ from fastapi import FastAPI
 from api.read.app import create_app
 from api.read.deps import ReadDeps
 from cli.wiring_reads import open_reads
-from cli.wiring_views import Views, open_views
+from cli.wiring_views import open_views
+from commands.ports import Stored
 from infra.adapters.data_folder import DataFolder
+from infra.adapters.sqlite_log import SqliteLog, SqliteLogReader
+from projections.engine import Engine
+from projections.ports import LogReader, Record
 from tests.bookkeeping import NOW, SECRET, Books, write_log
 
 
@@ -24,9 +29,9 @@ class ReadHouse:
 
     app: FastAPI
     deps: ReadDeps
-    views: Views
+    engines: Mapping[str, Engine]
     books: Books
-    folder: DataFolder
+    log: "HouseLog"
 
     async def call(self, method: str, path: str, key: str | None = "root", **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -50,6 +55,41 @@ class ReadHouse:
         return doc
 
 
+class HouseLog(Protocol):
+    """The log of a house, to write more into it and to read it as it is."""
+
+    async def append(self, partition: int, body: bytes) -> int:
+        """One more fact; its offset."""
+
+    async def forward(self, records: Sequence[Record]) -> None:
+        """More control records."""
+
+    def reader(self, topic: str) -> LogReader:
+        """One of its own."""
+
+
+class FolderLog:
+    """`HouseLog` of a data folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def append(self, partition: int, body: bytes) -> int:
+        log = SqliteLog(self._path, "normal")
+        offset = await log.append(partition, body)
+        await log.close()
+        return offset
+
+    async def forward(self, records: Sequence[Record]) -> None:
+        log = SqliteLog(self._path, "normal")
+        for record in records:
+            await log.forward(record.previous, [Stored(record.position, record.value)])
+        await log.close()
+
+    def reader(self, topic: str) -> LogReader:
+        return SqliteLogReader(self._path, topic)
+
+
 @contextmanager
 def open_house(folder: DataFolder, books: Books, now: datetime = NOW) -> Iterator[ReadHouse]:
     """Writes the log while the views follow it in many small batches, and opens the API."""
@@ -62,7 +102,7 @@ def open_house(folder: DataFolder, books: Books, now: datetime = NOW) -> Iterato
         try:
             with open_reads(folder, SECRET, views, lambda: now) as deps:
                 write_log(folder, books, lambda: catch_up(deps))
-                yield ReadHouse(create_app(deps), deps, views, books, folder)
+                yield ReadHouse(create_app(deps), deps, views.engines, books, FolderLog(folder.log))
         finally:
             views.runner.stop()
 

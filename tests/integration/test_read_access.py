@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from commands.ports import Stored
 from domain.envelope import decode
 from domain.organization import OrganizationSuspended
 from domain.service_key import ApiKeyRevoked
 from infra.adapters.secrets import InstallationSecrets
-from infra.adapters.sqlite_log import SqliteLog
 from tests.bookkeeping import SECRET, Spent, make_books, make_folder
 from tests.read_house import ReadHouse, open_house
 
@@ -208,10 +206,7 @@ async def test_a_revoked_key_and_a_suspended_organization_read_nothing(house: Re
     assert (await house.call("GET", "/read/v1/orgs/globex/usage", "globex/web")).status_code == 200
     control.emit("globex/key/key_globex_web", ApiKeyRevoked(reason=None))
     control.emit("globex/org/globex", OrganizationSuspended(reason="late"))
-    log = SqliteLog(house.folder.log, "normal")
-    for record in control.log.records[0][first:]:
-        await log.forward(record.previous, [Stored(record.position, record.value)])
-    await log.close()
+    await house.log.forward(control.log.records[0][first:])
     await house.refused(401, "invalid_api_key", "/read/v1/orgs/globex/usage", "globex/web")
     await house.refused(403, "organization_suspended", "/read/v1/orgs/globex/usage", "globex/batch")
     await house.get("/read/v1/orgs/globex/usage", "globex/org-viewer")

@@ -15,7 +15,6 @@ from domain.envelope import decode
 from domain.facts import RequestFailed, RequestVoided
 from domain.ids import partition_of
 from infra.adapters.secrets import InstallationSecrets
-from infra.adapters.sqlite_log import SqliteLog
 from tests.bookkeeping import NOW, SECRET, Spent, make_books, make_folder
 from tests.factgen import envelope
 from tests.read_house import ReadHouse, catch_up, open_house
@@ -78,9 +77,7 @@ async def test_a_read_waits_for_what_is_on_its_way(house: ReadHouse) -> None:
     asked = asyncio.create_task(
         house.get(f"/read/v1/requests/{spent.id}", x_tollhouse_position=f"f{partition}.{offset}")
     )
-    log = SqliteLog(house.folder.log, "normal")
-    assert await log.append(partition, envelope(fact, NOW, 10**6)) == offset
-    await log.close()
+    assert await house.log.append(partition, envelope(fact, NOW, 10**6)) == offset
     answer = await asked
     assert (answer["outcome"], answer["code"], answer["position"]) == (
         "failed",
@@ -93,12 +90,10 @@ async def test_a_read_waits_for_what_is_on_its_way(house: ReadHouse) -> None:
 async def test_an_answer_says_how_complete_it_is(house: ReadHouse) -> None:
     """While a view is behind, `as_of` is the time of the first event it lacks, and `lag_ms` how long ago that is."""
     catch_up(house.deps)
-    usage = house.views.engines["usage"]
+    usage = house.engines["usage"]
     with usage.standing_still():
-        log = SqliteLog(house.folder.log, "normal")
         lost = RequestVoided(attempt="req_lost", org="acme")
-        await log.append(partition_of("acme"), envelope(lost, NOW - timedelta(seconds=90), 10**6 + 1))
-        await log.close()
+        await house.log.append(partition_of("acme"), envelope(lost, NOW - timedelta(seconds=90), 10**6 + 1))
         doc = await house.get("/read/v1/orgs/acme/usage?bucket=all")
         assert (doc["as_of"], doc["lag_ms"]) == ("2026-11-08T11:58:30Z", 90_000)
         if partition_of("globex") != partition_of("acme"):
@@ -269,11 +264,9 @@ async def test_projections_are_rebuilt_and_verified(house: ReadHouse) -> None:
 async def test_a_parked_event_is_shown_held_up_and_dropped(house: ReadHouse) -> None:
     """What cannot be taken in is listed with its reason, makes answers admit that they are not complete, and goes when told."""
     partition = partition_of("globex")
-    log = SqliteLog(house.folder.log, "normal")
     at = (NOW - timedelta(seconds=30)).isoformat()
     poison = {"id": "evt_bad", "type": "RequestTeleported", "org": "globex", "stream": "globex/request/x", "data": {}}
-    await log.append(partition, json.dumps({**poison, "occurred_at": at}).encode())
-    await log.close()
+    await house.log.append(partition, json.dumps({**poison, "occurred_at": at}).encode())
     catch_up(house.deps)
     parked = (await house.get("/admin/v1/parked"))["data"]
     assert {(row["projection"], row["type"], row["org"]) for row in parked} == {

@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from infra.adapters.secrets import InstallationSecrets
-from infra.adapters.sqlite_log import SqliteLogReader
-from projections.ports import FACTS
+from projections.ports import FACTS, LogReader, Record
 from projections.reads.usage import DIMENSIONS
 from tests.bookkeeping import NOW, SECRET, ZONES, Spent, make_books, make_folder
 from tests.read_house import ReadHouse, open_house
@@ -304,12 +303,20 @@ async def test_balances_agree_with_usage_and_with_the_log(house: ReadHouse, org:
     assert nano(cap["held_usd"]) > 0
 
 
+def everything(reader: LogReader, partition: int) -> Iterator[Record]:
+    """All records of a partition."""
+    offset = 0
+    while records := reader.read(partition, offset, 10_000):
+        yield from records
+        offset = records[-1].offset + 1
+
+
 async def test_what_the_log_says_by_itself(house: ReadHouse) -> None:
     """The stored bytes, folded here by hand, give the same cost and holds: the books of this test are the log's."""
-    reader = SqliteLogReader(house.folder.log, FACTS)
+    reader = house.log.reader(FACTS)
     states: dict[str, tuple[str, str, int]] = {}
     for partition in range(reader.partitions):
-        for record in reader.read(partition, 0, 1_000_000):
+        for record in everything(reader, partition):
             event = json.loads(record.value)
             fact, kind = event["data"], event["type"]
             known = states.get(fact.get("attempt", ""), ("", "new", 0))[1]
