@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cli.slow_callers import SlowCallers
 from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
@@ -29,6 +30,7 @@ async def serve_app(
     failed: "asyncio.Future[None] | None" = None,
     stopping: Callable[[], None] = lambda: None,
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    slow: SlowCallers | None = None,
 ) -> None:
     """Serves on HOST, PORT (or a unix socket's path) until one of `signals`, then finishes what is under way.
 
@@ -68,16 +70,20 @@ async def serve_app(
     for number in signals:
         loop.add_signal_handler(number, stop)
     serving = asyncio.ensure_future(server.serve(sockets=[listener] if listener else None))
+    looking = asyncio.ensure_future((slow or SlowCallers()).run(server.server_state.connections))
     try:
         await server.until_started(serving)
         _settle_memory()
         ready(url)
-        await asyncio.wait({serving, failed} if failed else {serving}, return_when=asyncio.FIRST_COMPLETED)
+        ends = [serving, looking, *([failed] if failed else [])]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
-        if failed is not None and failed.done():
-            failed.result()
+        for end in ends:
+            if end.done():
+                end.result()
     finally:
+        looking.cancel()
         for number in signals:
             loop.remove_signal_handler(number)
 
@@ -104,6 +110,12 @@ class _Protocol(HttpToolsProtocol):
     before anybody knows who is asking."""
 
     _beside = 0
+    resumed = 0
+    """How often what was to be sent had grown too large, and found room again."""
+
+    def resume_writing(self) -> None:
+        self.resumed += 1
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         self._beside += len(data)

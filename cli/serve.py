@@ -15,6 +15,7 @@ from cli import log_lines
 from cli.http_server import serve_app
 from cli.running import allow_many_files
 from cli.settings import Settings
+from cli.slow_callers import SlowCallers
 from cli.wiring import Embedded, open_embedded, views_child
 from infra.adapters.data_folder import short_socket
 from infra.adapters.ids import new_id
@@ -34,6 +35,8 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     async with open_embedded(settings) as core:
         metrics = Metrics()
+        slow = SlowCallers(settings.read_timeout)
+        metrics.gauge("tollhouse_callers_cut", "Callers cut off that did not take their answers", lambda: slow.cut)
         metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(core.reasons()))
         if core.first_admin_key is not None:
             print(f"admin key {core.first_admin_key}", flush=True)
@@ -45,7 +48,7 @@ async def _serve(settings: Settings) -> None:
         with short_socket(core.folder.views_socket) as socket:
             running = asyncio.create_task(views_child(core.folder, socket).run())
             try:
-                await serve_app(site(core, metrics, socket), settings.address, ready, core.failed)
+                await serve_app(site(core, metrics, socket), settings.address, ready, core.failed, slow=slow)
             finally:
                 core.folder.server_url.unlink(missing_ok=True)
                 running.cancel()

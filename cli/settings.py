@@ -48,7 +48,8 @@ class Settings(BaseModel):
     """Every setting. The names are those of the file and the flags; with ``TOLLHOUSE_`` and in capitals, of the environment.
 
     `sync`: how durable the log is written, ``full`` survives power loss. `max_body` in bytes, `read_timeout` in seconds (the
-    longest a caller may take to send its request). `allow_private`: backends may have addresses that are not public.
+    longest a caller may take to send its request, or take nothing of its answer). `allow_private`: backends may have addresses
+    that are not public.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

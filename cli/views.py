@@ -14,6 +14,7 @@ from api.read.app import create_app
 from cli import log_lines
 from cli.http_server import serve_app
 from cli.settings import load_settings
+from cli.slow_callers import ALTOGETHER, SlowCallers
 from cli.wiring import installation_secret
 from cli.wiring_reads import open_reads
 from cli.wiring_views import open_views
@@ -44,7 +45,8 @@ async def _run(data: Path, socket: Path) -> None:
         try:
             with open_reads(folder, installation_secret(settings, folder), views, ending=ending.is_set) as deps:
                 app, where = create_app(deps), str(socket)
-                await serve_app(app, where, lambda _: None, stopping=ending.set, signals=(END,))
+                slow = SlowCallers(ALTOGETHER)  # the one caller, who passes on as others take, cuts them off itself
+                await serve_app(app, where, lambda _: None, stopping=ending.set, signals=(END,), slow=slow)
         finally:
             await asyncio.to_thread(views.runner.stop)
 

@@ -44,6 +44,8 @@ class Backend:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     claiming: dict[str, int] = field(default_factory=dict)
     """Models whose reports say so many prompt tokens, whatever was sent."""
+    events: int = 0
+    """Events of streams that found room in a connection."""
 
     @property
     def ids(self) -> Counter[str]:
@@ -118,6 +120,7 @@ class Backend:
         body = json.dumps({**doc, "choices": choices, **({"usage": usage} if usage else {})})
         writer.write(_chunk(f"data: {body}\n\n".encode()))
         await writer.drain()
+        self.events += 1
 
     async def _gate(self, request: Received) -> None:
         if gate := self.gates.get(request.model):
