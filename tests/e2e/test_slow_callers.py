@@ -59,7 +59,7 @@ async def test_a_caller_that_takes_nothing_of_a_plain_answer_is_cut() -> None:
     """The answer was whole and is charged; the memory it waited in is given back."""
     async with slow_house("1") as (lab, _, key), Caller(lab, key, max_completion_tokens=100) as caller:
         assert (await _booked(lab)).outcome == "completed"
-        await eventually(lambda: lab.metric("tollhouse_callers_cut"), lambda count: count == 1.0)
+        assert await eventually(lambda: lab.metric("tollhouse_callers_cut"), bool) == 1
         assert await caller.take_all() < 100 * PIECE
 
 
