@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
     `sync`: how durable the log is written, ``full`` survives power loss. `max_body` in bytes, `read_timeout` in seconds (the
     longest a caller may take to send its request, or take nothing of its answer). `allow_private`: backends may have addresses
-    that are not public.
+    that are not public (embedded, those of this machine always may).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,7 +61,7 @@ class Settings(BaseModel):
     org: str | None = None
     secret: Annotated[SecretStr, AfterValidator(_secret)] | None = None
     sync: Literal["full", "normal"] = "full"
-    allow_private: bool = True
+    allow_private: bool = False
     max_body: int = Field(default=32 * 1024 * 1024, ge=1024, le=1 << 30)
     read_timeout: float = Field(default=30.0, gt=0, le=3600)
     kafka: str | None = Field(default=None, min_length=1)

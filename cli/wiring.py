@@ -31,6 +31,7 @@ from domain import admin_key
 from domain.credential import ADMIN, make_key
 from domain.errors import Unavailable
 from domain.ids import PARTITIONS
+from infra.adapters.address_guard import AddressGuard
 from infra.adapters.child_process import ChildProcess
 from infra.adapters.clock import SteadyClock
 from infra.adapters.data_folder import DataFolder, FolderLock, write_private
@@ -148,7 +149,7 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
     clock = SteadyClock()
     journal = SQLiteJournal(folder.journal, secret, clock, settings.sync)
     log = SqliteLog(folder.log, settings.sync)
-    upstream = HttpUpstream()
+    upstream = HttpUpstream(AddressGuard(loopback=True, private=settings.allow_private))
     views = ViewsFile(folder.views)
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 
 from domain.errors import UpstreamFailed
+from infra.adapters.address_guard import AddressGuard
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 4.0
@@ -233,8 +234,14 @@ class _Connection(asyncio.Protocol):
 class _Pool:
     """The connections to one address."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: SplitResult, tls: ssl.SSLContext | None) -> None:
-        self.loop, self._address, self._tls = loop, address, tls
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: SplitResult,
+        tls: ssl.SSLContext | None,
+        guard: AddressGuard | None,
+    ) -> None:
+        self.loop, self._address, self._tls, self._guard = loop, address, tls, guard
         self._idle: deque[_Connection] = deque()
         self.busy: set[_Connection] = set()
 
@@ -248,15 +255,28 @@ class _Pool:
                 if self._address.scheme == "unix":
                     _, protocol = await self.loop.create_unix_connection(lambda: _Connection(self), self._address.path)
                 else:
-                    port = self._address.port or (443 if self._tls else 80)
-                    _, protocol = await self.loop.create_connection(
-                        lambda: _Connection(self), self._address.hostname or "", port, ssl=self._tls
-                    )
+                    protocol = await self._connect(self._address.hostname or "")
         except (OSError, TimeoutError, UnicodeError) as error:  # the last: no resolver takes such a name
             raise UpstreamFailed(f"cannot connect: {error or 'timed out'}", sent=False) from error
         if protocol.transport is None or protocol.transport.is_closing():
             raise UpstreamFailed("cannot connect: the backend closed the connection at once", sent=False)
         return protocol
+
+    async def _connect(self, host: str) -> _Connection:
+        """To the first address of `host` that answers. Raises the last one's error."""
+        port = self._address.port or (443 if self._tls else 80)
+        name = host if self._tls else None
+        last: OSError = OSError("no address")
+        for address in await self._guard.addresses(host, port) if self._guard else (host,):
+            try:
+                _, protocol = await self.loop.create_connection(
+                    lambda: _Connection(self), address, port, ssl=self._tls, server_hostname=name
+                )
+            except OSError as error:
+                last = error
+            else:
+                return protocol
+        raise last
 
     def release(self, connection: _Connection) -> None:
         connection.idle_since = self.loop.time()
@@ -282,9 +302,11 @@ class _Pool:
 
 
 class HttpUpstream:
-    """See `commands.ports.Upstream`. Lives on one event loop; `close` ends every connection."""
+    """See `commands.ports.Upstream`. Lives on one event loop; `close` ends every connection. `guard` says which addresses may be
+    connected to (None: any)."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: AddressGuard | None = None) -> None:
+        self._guard = guard
         self._loop = asyncio.get_running_loop()
         self._pools: dict[str, tuple[_Pool, bytes, str]] = {}
         self._tls: ssl.SSLContext | None = None
@@ -327,7 +349,11 @@ class HttpUpstream:
         if address.scheme == "https":
             tls = self._tls = self._tls or ssl.create_default_context()
         base = "" if address.scheme == "unix" else address.path.rstrip("/")
-        return _Pool(self._loop, address, tls), (address.netloc.rpartition("@")[2] or "localhost").encode(), base
+        return (
+            _Pool(self._loop, address, tls, self._guard),
+            (address.netloc.rpartition("@")[2] or "localhost").encode(),
+            base,
+        )
 
     def _sweep(self) -> None:
         now = self._loop.time()

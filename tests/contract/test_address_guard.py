@@ -1,0 +1,88 @@
+"""A backend is connected to only where it may be, whatever its name says, and whenever."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from domain.errors import UpstreamFailed
+from infra.adapters.address_guard import AddressGuard
+from infra.adapters.upstream import HttpUpstream
+
+PUBLIC = ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"]
+PRIVATE = [
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "fc00::1",
+    "fd12::1",
+    "::ffff:10.1.2.3",
+    "2002:a01:203::",
+]
+NEVER = [
+    "169.254.169.254",
+    "fe80::1%lo",
+    "224.0.0.1",
+    "ff02::1",
+    "240.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+]
+
+
+@pytest.mark.parametrize(
+    ("loopback", "private", "allowed"),
+    [
+        (False, False, PUBLIC),
+        (True, False, PUBLIC + LOOPBACK),
+        (False, True, PUBLIC + LOOPBACK + PRIVATE),
+        (True, True, PUBLIC + LOOPBACK + PRIVATE),
+    ],
+)
+def test_an_address_is_judged_by_where_it_leads(loopback: bool, private: bool, allowed: list[str]) -> None:
+    """Also one inside another. Link-local addresses, where clouds keep credentials, are never allowed."""
+    guard = AddressGuard(loopback=loopback, private=private)
+    assert [address for address in PUBLIC + LOOPBACK + PRIVATE + NEVER if guard.allows(address)] == allowed
+
+
+async def test_an_address_that_is_not_allowed_is_not_connected_to() -> None:
+    """Not even to find out that somebody listens; surely nothing was sent, and the caller is not told which address it was."""
+    came: list[bool] = []
+    async with await asyncio.start_server(
+        lambda _, writer: came.append(writer.close() is None), "127.0.0.1", 0
+    ) as server:
+        port = server.sockets[0].getsockname()[1]
+        for host in ("127.0.0.1", "localhost", "0.0.0.0", "2130706433", "127.1"):
+            upstream = HttpUpstream(AddressGuard(loopback=False, private=False))
+            with pytest.raises(UpstreamFailed) as failed:
+                await upstream.send(f"http://{host}:{port}/v1", "/x", b"", b"", 5.0)
+            assert not failed.value.sent
+            assert "127" not in str(failed.value)
+            upstream.close()
+    assert came == []
+
+
+async def test_what_was_looked_at_is_what_is_connected_to() -> None:
+    """A name is resolved once for each connection, by the guard: one that says something else later cannot lead elsewhere."""
+    answers = [["10.0.0.1", "127.0.0.1"], ["192.168.7.7"]]
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return answers.pop(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://no-such-name.example:{server.sockets[0].getsockname()[1]}"
+        upstream = HttpUpstream(AddressGuard(loopback=True, private=False, resolve=resolve))
+        assert (await upstream.send(url, "/x", b"", b"", 5.0)).body == b"hi"
+        with pytest.raises(UpstreamFailed, match="may not be connected to"):
+            await upstream.send(url, "/x", b"", b"", 5.0)
+        upstream.close()
+    assert asked == ["no-such-name.example"] * 2
