@@ -19,6 +19,7 @@ SUITES = {
     "docs": ["tests/docs"],
     "e2e": ["tests/e2e"],
     "faults": ["tests/faults"],
+    "distributed": ["tests/distributed"],
 }
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 

@@ -25,7 +25,7 @@ from tests.lab import HelloService, Key
 from tests.waiting import eventually, until
 
 LIMIT = "5"
-CLIENTS = 400
+CLIENTS = 1000
 
 SHORT = (WAYS[0], WAYS[3])
 """The ways of the short form: they differ most."""
