@@ -27,6 +27,18 @@ async def test_a_backend_that_gave_up_waiting_may_have_served() -> None:
             assert (row.cost > 0) == (row.outcome != "failed"), row
 
 
+async def test_a_backend_at_an_address_that_is_not_public_gets_nothing() -> None:
+    """Nothing is sent there and nothing is charged, and the caller is not told where it would have gone."""
+    async with Lab() as lab:
+        key = (await lab.org("acme"))["main"]
+        await lab.model("m", "http://169.254.169.254/latest")
+        refused = await lab.chat(key, "m", max_tokens=10)
+        assert (refused.status, refused.code) == (502, "upstream_error")
+        assert "169.254" not in refused.body.decode()
+        rows = await eventually(lambda: lab.rows("acme"), lambda rows: [row.outcome for row in rows] == ["failed"])
+        assert [(row.outcome, row.cost) for row in rows] == [("failed", 0)]
+
+
 @pytest.mark.parametrize("path", ["/read/v1/orgs/acme/budgets", "/v1/organization/costs"])
 async def test_a_long_data_path_serves_reads_too(path: str) -> None:
     """The socket between the two processes moves to a short path of its own."""
