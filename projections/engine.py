@@ -14,7 +14,7 @@ from enum import Enum
 
 from msgspec import structs
 
-from domain.errors import Conflict, ViewBehind
+from domain.errors import Conflict, NotFound, ViewBehind
 from projections.decoding import decode
 from projections.ports import CONTROL, Batch, Event, Mark, Outcome, Parked, Parking, Poisoned, Record, Sink, Span
 
@@ -40,6 +40,7 @@ class Engine:
         self._marks = dict(sink.marks())
         self._blocked = self._blocking()
         self._dropped = self._given_up()
+        self._idle: set[str] = set()
 
     # ------------------------------------------------------------ feeding
 
@@ -188,11 +189,17 @@ class Engine:
         chosen = self._parking.get(id)
         if self._policy is not Policy.PARK_ORG or not chosen.org:
             return [chosen]
-        place = (chosen.org, chosen.record.partition)
-        queue = [p for p in self._parking.parked(self.name) if (p.org, p.record.partition) == place]
+        queue = self._waiting(chosen)
+        if not queue:
+            raise NotFound(f"no parked event {id}")  # somebody else released it just now
         if queue[0].id != id:
             raise Conflict(f"{queue[0].id} of the same organization is parked before it", code="parked_earlier")
         return queue
+
+    def _waiting(self, chosen: Parked) -> list[Parked]:
+        """All that waits of the same organization."""
+        place = (chosen.org, chosen.record.partition)
+        return [p for p in self._parking.parked(self.name) if (p.org, p.record.partition) == place]
 
     # ------------------------------------------------------------ watermark
 
@@ -204,16 +211,19 @@ class Engine:
     def refresh(self) -> None:
         """Takes over what other processes did: how far they moved the view, what they parked, retried or dropped.
 
-        An event that waits with nothing left before it, because its organization was released in one process while another
-        still held it back, is applied here. Raises `Unavailable`.
+        An event that waits with nothing before it (its organization was released in one process while another still held it
+        back) is applied here, once it was seen twice: whoever released the organization may still be at it. Raises `Unavailable`.
         """
         with self._lock:
             marks = dict(self._sink.marks())
             self._dropped |= self._given_up()
-            self._blocked = self._blocking()
-            for first in self._parking.first(self.name) if self._blocked else ():
-                if first.error is None:
-                    self._replay(self._queue(first.id))
+            if self._policy is Policy.PARK_ORG:
+                idle = [first for first in self._parking.first(self.name) if first.org and first.error is None]
+                for first in idle:
+                    if first.id in self._idle:
+                        self._replay(self._waiting(first))
+                self._idle = {first.id for first in idle}
+                self._blocked = self._blocking()
             with self._moved:
                 self._marks = marks
                 self._moved.notify_all()

@@ -20,6 +20,7 @@ SUITES = {
     "e2e": ["tests/e2e"],
     "faults": ["tests/faults"],
     "distributed": ["tests/distributed"],
+    "workers": ["tests/workers"],
 }
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|deselected)")
 

@@ -229,6 +229,10 @@ async def house(stack: Stack) -> AsyncIterator[House]:
         made = House(stack, Path(folder), environ)
         try:
             yield made
+        except BaseException:
+            for worker in made.workers:
+                print(f"--- {worker.log.name}", worker.log.read_text()[-5000:] if worker.log.exists() else "", sep="\n")
+            raise
         finally:
             await asyncio.gather(*(worker.kill() for worker in made.workers))
             stack.up()
