@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from commands.ports import Settled
+from domain.errors import GateUnavailable
 from streams import gate_settler as module
 from streams.gate_settler import GateSettler
 from tests.factgen import MemoryLog
@@ -105,6 +106,48 @@ async def test_a_closed_partition_is_skipped_and_holds_up_no_other() -> None:
     house.settler.committed(3, 1, [house.fact(3, 7)])
     await house.run(4)
     assert [fact.cost for partition, _, _, facts in house.sink.taken if partition == 3 for fact in facts] == [5, 7]
+
+
+async def test_what_came_while_a_partition_was_closed_is_settled_once_it_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if no fact comes any more, and the opening did not fold it: a hold that has ended does not stay."""
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    house = House()
+    house.settler.committed(3, 0, [house.fact(3, 5)])
+    house.settler.committed(3, 1, [house.fact(3, 6)])
+    await house.run(6)
+    assert house.sink.taken == []
+    house.sink.marks[3] = 1
+    await house.run(house.sink.asked + 2)
+    assert house.sink.taken == [(3, 13, 1, [settled(1, 6)])]
+    asked = house.sink.asked
+    house.sink.marks[4] = 0
+    house.settler.committed(4, 0, [house.fact(4, 7)])
+    await house.run(asked + 1)
+    assert house.sink.asked == asked + 1  # nothing is behind: nothing is asked again and again
+
+
+async def test_what_failed_half_way_is_settled_without_more_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate refused it, or did not answer: it is tried again."""
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    house = House(p3=0)
+    house.sink.refusals = 1
+    house.settler.committed(3, 0, [house.fact(3, 5)])
+    await house.run(2)
+    assert house.sink.taken == [(3, 13, 0, [settled(0, 5)])]
+    watermark = house.sink.watermark
+
+    async def broken(partition: int) -> int | None:
+        house.sink.watermark = watermark  # type: ignore[method-assign]
+        raise GateUnavailable("it does not answer")
+
+    house.sink.watermark = broken  # type: ignore[method-assign]
+    house.settler.committed(3, 1, [house.fact(3, 6)])
+    with pytest.raises(GateUnavailable):
+        await house.settler.run()
+    await house.run(house.sink.asked + 1)
+    assert house.sink.taken[1:] == [(3, 13, 1, [settled(1, 6)])]
 
 
 async def test_a_gap_that_the_gate_refuses_is_left_for_the_next_facts() -> None:
