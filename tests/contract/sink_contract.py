@@ -163,6 +163,30 @@ class SinkContract(ABC):
             assert not rebuilder.rebuild(store.name).equal
             assert rebuilder.verify(store.name).equal
 
+    def test_a_version_that_was_switched_away_is_not_fed_any_more(self) -> None:
+        """Whoever still has the old version is told so, whatever is applied or replayed, and nothing of it is lost: the new one
+        has everything up to its watermark, and goes on there."""
+        log = self.log()
+        with self.fresh() as store:
+            late, idle = store.open(store.live()), store.open(store.live())
+            first, second = _two_batches(store, log)
+            late.apply(first)
+            new = store.open(store.create())
+            new.apply(first)
+            store.switch(store.live() + 1)
+            for old in (late, idle):
+                with pytest.raises(Unavailable) as told:
+                    old.apply(second)
+                assert told.value.code == "version_replaced"
+                with pytest.raises(Unavailable):
+                    old.replay(first.spans[0].events[0])
+            again = store.open(store.live())
+            assert again.marks() == new.marks()
+            assert again.apply(second) is Outcome.APPLIED
+            other = store.open(store.create())
+            engine(store, other).feed(log.all())
+            assert again.fingerprint() == other.fingerprint()
+
     def test_a_version_that_is_behind_does_not_take_over(self) -> None:
         """Switching to a version with a lower watermark anywhere is refused."""
         log = self.log()
