@@ -15,8 +15,9 @@ from projections.keyring import Keyring
 from projections.ports import CONTROL
 from streams.control_follower import ControlFollower
 
-PATIENCE = 0.5
-"""Seconds a broker may take to answer about the control topic, so that asking again is soon enough to be fresh."""
+PATIENCE = 1.5
+"""Seconds a broker may take to answer about the control topic before another connection is tried. A view that waits for an
+answer ages by itself; giving up sooner would make a slow answer of a busy machine into none at all."""
 
 TOPICS_PATIENCE = 2.0
 """Seconds Kafka may take to answer about its topics before a starting process says that it waits."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from projections.keyring import Keyring
 from projections.ports import LogReader, Record
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.15
 """Between two proofs on an idle topic. What comes into it is taken in at once."""
 
 _READ = 2000

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from domain.errors import LogUnavailable
 from domain.ids import PARTITIONS
@@ -153,7 +153,12 @@ class KafkaLogReader:
 
     def _ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         with self._asking.use() as consumer:
-            ends: dict[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=int(self._patience * 1000))
+            try:
+                ends: dict[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=int(self._patience * 1000))
+            except KafkaTimeoutError:
+                # kafka-python 3.0 asks a broker that leads no more again and again, without looking who does
+                self._asking.close()
+                raise
         return ends
 
 

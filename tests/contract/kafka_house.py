@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from domain.envelope import Envelope, encode
 from infra.adapters.kafka_reader import KafkaLogReader
@@ -28,6 +29,16 @@ def new_topic(servers: str, partitions: int) -> str:
     name = f"test-{uuid4().hex}"
     create_topics(servers, [Topic(name, partitions)])
     return name
+
+
+def leader(servers: str, topic: str) -> int:
+    """The broker that leads the first partition of a topic; -1 while nobody does, or can be asked."""
+    try:
+        with admin(servers) as client:
+            (found,) = client.describe_topics([topic])
+            return int(found["partitions"][0]["leader_id"])
+    except KafkaError:
+        return -1
 
 
 def envelope(org: str = "acme") -> bytes:

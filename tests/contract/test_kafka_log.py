@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from confluent_kafka import KafkaError, Message, Producer
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka_python
 
 from domain.errors import LogUnavailable
@@ -25,6 +26,7 @@ from tests.contract.kafka_house import (
     envelope,
     everything,
     kill_and_restart,
+    leader,
     new_topic,
     read_from,
 )
@@ -331,3 +333,65 @@ async def test_all_clients_agree_on_the_partition_of_an_organization(servers: st
         producer.produce(topic, b"x", org.encode(), on_delivery=sent)
     producer.flush(PATIENCE)
     assert chosen == {org: partition_of(org) for org in orgs}
+
+
+class TestLeaders:
+    """A broker that stood still finds itself replaced when it goes on."""
+
+    @pytest.mark.parametrize("kind", [KafkaLogReader, KafkaBulkReader])
+    async def test_readers_find_the_new_leader(
+        self, stack_of_three: Stack, kind: type[KafkaLogReader | KafkaBulkReader]
+    ) -> None:
+        """The old one answers again, that it leads no more: whoever read from it asks the new one."""
+        stack_of_three.up()
+        servers = stack_of_three.urls["kafka"]
+        name = new_topic(servers, 1)
+        reader = kind(servers, name, 1, patience=1.5)
+        try:
+            assert not await asyncio.to_thread(reader.wait, [0], 0.1)
+            assert await asyncio.to_thread(reader.ends) == [0]
+            old = leader(servers, name)
+            await asyncio.to_thread(stack_of_three.pause, f"kafka-{old}")
+            try:
+                others = ",".join(each for number, each in enumerate(servers.split(","), 1) if number != old)
+                await until(lambda: leader(others, name) not in (old, -1), "another leader")
+                await asyncio.sleep(2.0)  # standing still is the attack
+            finally:
+                await asyncio.to_thread(stack_of_three.resume, f"kafka-{old}")
+            itself = servers.split(",")[old - 1]
+            await until(lambda: leader(itself, name) not in (old, -1), "the old leader to know")
+            await until(lambda: _answers(reader), "an answer of the new leader", 15.0)
+            assert leader(servers, name) != old
+        finally:
+            reader.close()
+
+
+def _answers(reader: LogReader) -> bool:
+    try:
+        reader.wait([0], 0.05)
+        return reader.ends() == [0]
+    except LogUnavailable:
+        return False
+
+
+def test_a_question_that_was_not_answered_is_asked_on_another_connection(
+    servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python may go on asking a broker that leads no more, for ever: its connection is given up with the question."""
+    asked: list[int] = []
+    end_offsets = kafka_reader.KafkaConsumer.end_offsets
+
+    def stuck_at_first(self: object, *args: object, **options: object) -> object:
+        asked.append(id(self))
+        if id(self) == asked[0]:
+            raise KafkaTimeoutError
+        return end_offsets(self, *args, **options)
+
+    monkeypatch.setattr(kafka_reader.KafkaConsumer, "end_offsets", stuck_at_first)
+    reader = KafkaLogReader(servers, topic, LANES)
+    try:
+        with pytest.raises(LogUnavailable):
+            reader.ends()
+        assert reader.ends() == [0] * LANES
+    finally:
+        reader.close()
