@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0
 """How often the store is asked what other processes did: the watermark, the live version, what is parked."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds before a store that failed is asked again: doubled each time."""
+"""Seconds before it is tried again what failed: doubled each time, until something is taken in."""
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -170,9 +170,9 @@ class Lane:
     def _let_go(self, error: Unavailable | None) -> None:
         self._held.clear()
         self._next.clear()
+        self._failures += 1
         if error is not None:
             self.error = f"{type(error).__name__}: {error}"
-            self._failures += 1
             _log.warning("projection %s: %s", self.name, error)
         else:
             _log.info("projection %s reads again from its watermark", self.name)
@@ -188,12 +188,12 @@ class Lane:
                     await self._astray.wait()
             except TimeoutError:
                 pass
-            if self._failures:
+            if self.astray:
                 await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10)))
             try:
                 if await self._run(self._look) or self.astray:
                     await self._return()
-                self.error, self._failures = None, 0
+                self.error = None
             except Unavailable as error:
                 self._let_go(error)
             else:

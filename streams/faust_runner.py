@@ -60,6 +60,9 @@ class _App(faust.App):
     def _new_transport(self) -> SinkTransport:
         return self.make(self.conf.broker_consumer, self)
 
+    def _create_directories(self) -> None:
+        """Faust keeps tables in files; there are none."""
+
 
 class FaustRunner:
     """`failed` resolves if a part of it ended by a bug: the process must end then. Nothing that was not applied is committed."""

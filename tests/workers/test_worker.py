@@ -127,7 +127,8 @@ async def test_a_missing_setting_ends_the_start(tmp_path: Path, missing: str) ->
 
 
 async def test_the_product_feeds_views_and_keeps_the_gate(stack: Stack) -> None:
-    """`tollhouse worker` itself: its views are exact; it is not ready, because no control process lets it open the gate."""
+    """`tollhouse worker` itself: its views are exact; it is not ready, because no control process lets it open the gate. It
+    keeps no files where it was started."""
     async with house(stack) as made:
         traffic = Traffic(seed=5)
         traffic.now = now()  # else the keeper would end what is open and long overdue
@@ -138,6 +139,7 @@ async def test_the_product_feeds_views_and_keeps_the_gate(stack: Stack) -> None:
         assert all(result.equal for result in made.verified().values())
         await until(lambda: "opening it" in worker.log.read_text(), "the gatekeeper is at work")
         assert await worker.stop() == 0
+        assert [path.name for path in made.folder.iterdir()] == ["worker-0.log"]
 
 
 async def test_two_workers_share_the_partitions(stack: Stack) -> None:
