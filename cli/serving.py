@@ -18,6 +18,7 @@ from api.site import App, Receive, Scope, Send, Site
 from cli.http_server import serve_app
 from cli.settings import Settings
 from domain.errors import FieldError, Invalid, Unavailable
+from infra.adapters.ids import new_id
 
 T = TypeVar("T")
 
@@ -95,12 +96,15 @@ class Door:
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"retry-after", b"1"),
+            (b"x-request-id", new_id("req").encode()),
         ]
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _refuse_command(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem(503, "not_ready", self._why())(scope, receive, send)  # type: ignore[arg-type]  # ASGI's own shapes
+        answer = problem(503, "not_ready", self._why())
+        answer.headers["x-request-id"] = new_id("req")
+        await answer(scope, receive, send)  # type: ignore[arg-type]  # ASGI's own shapes
 
     def _why(self) -> str:
         return f"this process does not take requests yet: {'; '.join(self.reasons())}"

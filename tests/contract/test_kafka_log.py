@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 import pytest_asyncio
 from confluent_kafka import KafkaError, Message, Producer
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka_python
 
@@ -379,7 +379,7 @@ def test_a_question_that_was_not_answered_is_asked_on_another_connection(
 ) -> None:
     """kafka-python may go on asking a broker that leads no more, for ever: its connection is given up with the question."""
     asked: list[int] = []
-    end_offsets = kafka_reader.KafkaConsumer.end_offsets
+    end_offsets = KafkaConsumer.end_offsets
 
     def stuck_at_first(self: object, *args: object, **options: object) -> object:
         asked.append(id(self))
@@ -387,7 +387,7 @@ def test_a_question_that_was_not_answered_is_asked_on_another_connection(
             raise KafkaTimeoutError
         return end_offsets(self, *args, **options)
 
-    monkeypatch.setattr(kafka_reader.KafkaConsumer, "end_offsets", stuck_at_first)
+    monkeypatch.setattr(KafkaConsumer, "end_offsets", stuck_at_first)
     reader = KafkaLogReader(servers, topic, LANES)
     try:
         with pytest.raises(LogUnavailable):
