@@ -46,7 +46,7 @@ def embedded(folder: Path) -> Iterator[House]:
 def distributed(folder: Path) -> Iterator[House]:
     """Two gateways, two workers, one control, one read process and World on Kafka, PostgreSQL, Redis and ClickHouse."""
     with Stack(folder / "stack") as servers, _hello(folder) as (hello, journal), ExitStack() as stack:
-        environ = servers.environment | {"TOLLHOUSE_SECRET": secrets.token_hex(32)}
+        environ = servers.environment | {"TOLLHOUSE_SECRET": secrets.token_hex(32), "TOLLHOUSE_ALLOW_PRIVATE": "true"}
         key = _bootstrapped(environ)
         started = {
             name: stack.enter_context(_starting(command, folder, name=name, environ=environ))

@@ -22,6 +22,7 @@ from cli.wiring_distributed import Core, core_of, require_topics
 from commands.admission import Admission
 from commands.outcomes import Outcomes
 from domain.ids import PARTITIONS
+from infra.adapters.address_guard import AddressGuard
 from infra.adapters.ids import new_id
 from infra.adapters.redis_gate import RedisGate
 from infra.adapters.upstream import HttpUpstream
@@ -41,7 +42,7 @@ class Gateway:
     core: Core
     gate: RedisGate
     watch: GateWatch
-    upstream: HttpUpstream
+    reads: HttpUpstream
     router: Router
 
     def mounts(self) -> Mapping[str, App]:
@@ -78,7 +79,7 @@ class Gateway:
         """What became of a request is in views that a gateway has no way to: it passes the question on, if told where to."""
         exchange_id = new_id("req")
         if self.settings.url is not None:
-            await Proxy(self.upstream, self.settings.url)(scope, receive, send, exchange_id)
+            await Proxy(self.reads, self.settings.url)(scope, receive, send, exchange_id)
             return
         message = "answered by `tollhouse read` and `tollhouse control`; a gateway with TOLLHOUSE_URL set passes it on"
         await Exchange(exchange_id, scope, receive, send).send_bytes(404, error_body(404, "unknown_url", message))
@@ -91,10 +92,12 @@ async def open_gateway(
     """Runs a gateway until the context ends, once the topics are there."""
     assert settings.redis is not None
     core = core_of(settings)
-    gate, upstream = RedisGate(settings.redis), HttpUpstream()
+    gate = RedisGate(settings.redis)
+    upstream = HttpUpstream(AddressGuard(loopback=settings.allow_private, private=settings.allow_private))
+    reads = HttpUpstream()  # to where the operator said: no guard
     try:
         await starting.until("Kafka", lambda: require_topics(core.kafka))
-        gateway = _assemble(settings, metrics, core, gate, upstream)
+        gateway = _assemble(settings, metrics, core, gate, upstream, reads)
         works = {"keyring": core.follower.run, "gate": lambda: every(LOOK_SECONDS, gateway.look)}
         async with running(failed, works):
             yield gateway
@@ -104,13 +107,17 @@ async def open_gateway(
         _log.error("the log did not take the last facts within %s s", DRAIN_SECONDS)
     finally:
         upstream.close()
+        reads.close()
         await gate.close()
         await core.close()
 
 
-def _assemble(settings: Settings, metrics: Metrics, core: Core, gate: RedisGate, upstream: HttpUpstream) -> Gateway:
+def _assemble(
+    settings: Settings, metrics: Metrics, core: Core, gate: RedisGate, upstream: HttpUpstream, reads: HttpUpstream
+) -> Gateway:
     clock = core.clock
     metrics.gauge("tollhouse_view_age_seconds", "Age of the view of keys", lambda: core.keyring.age(time.monotonic()))
+    metrics.gauge("tollhouse_view_position", "Journal position of the view of keys", lambda: core.keyring.position)
     router = router_of(
         settings,
         metrics,
@@ -122,7 +129,7 @@ def _assemble(settings: Settings, metrics: Metrics, core: Core, gate: RedisGate,
         clock=clock,
         secrets=core.secrets,
     )
-    return Gateway(settings, core, gate, GateWatch(gate, core.keyring, PARTITIONS), upstream, router)
+    return Gateway(settings, core, gate, GateWatch(gate, core.keyring, PARTITIONS), reads, router)
 
 
 async def _exceeded(model: str, request: str, cost: int, hold: int) -> None:

@@ -24,7 +24,8 @@ from infra.adapters.kafka_reader import KafkaLogReader
 from projections.ports import FACTS, Record
 from tests.child import Child
 from tests.http1 import Answer, Http, Opened
-from tests.lab import TOLLHOUSE, Key, Lab
+from tests.lab import PRICE, TOLLHOUSE, Key, Lab
+from tests.waiting import eventually
 
 SECRET = "a secret of these tests that is long enough"
 
@@ -51,7 +52,7 @@ class Process:
     """A process of the product, and a client of it."""
 
     def __init__(self, child: Child, url: str) -> None:
-        self.child, self.http = child, Http(url)
+        self.child, self.url, self.http = child, url, Http(url)
 
     async def start(self) -> None:
         await self.http.close()
@@ -66,6 +67,12 @@ class Process:
         """Whether its log has `text`."""
         return text in self.child.log.read_text()
 
+    async def position(self) -> int:
+        """The journal position of its view."""
+        text = (await self.http.call("GET", "/metrics")).body.decode()
+        (line,) = [line for line in text.splitlines() if line.startswith("tollhouse_view_position ")]
+        return int(float(line.split()[1]))
+
     async def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""
         answer = await self.http.call("GET", "/readyz")
@@ -78,7 +85,7 @@ class House(Lab):
     """See the module. The command API is that of the first control process; requests go to the gateways in turn."""
 
     def __init__(self, installation: Installation) -> None:
-        super().__init__(installation.environ)
+        super().__init__({"TOLLHOUSE_ALLOW_PRIVATE": "true", **installation.environ})
         self.installation = installation
         self.admin_key = installation.admin_key
         self.controls: list[Process] = []
@@ -126,6 +133,31 @@ class House(Lab):
         log = self.folder / f"{kind}-{next(self._numbers)}.log"
         log.touch()
         return Process(Child(command, log, self.folder, self.environ | environ), f"http://{listen}")
+
+    # -- the admin: what was made is known at every gateway before anybody uses it
+
+    async def key(self, org: str, project: str, **terms: Any) -> Key:
+        made = await super().key(org, project, **terms)
+        await self.known()
+        return made
+
+    async def budget(self, org: str, budget: str, limit_usd: str, project: str | None = None) -> None:
+        await super().budget(org, budget, limit_usd, project)
+        await self.known()
+
+    async def model(
+        self, model: str, url: str, price: Mapping[str, str] = PRICE, backend: str = "fake", timeout_seconds: float = 60
+    ) -> None:
+        await super().model(model, url, price, backend, timeout_seconds)
+        await self.known()
+
+    async def known(self) -> None:
+        """Returns once every gateway's view has the last command; nothing says that it has before its view is proved again."""
+        assert self.position is not None
+        wanted = int(self.position.removeprefix("j"))
+        for gateway in self.gateways:
+            at = await eventually(gateway.position, lambda position: position >= wanted)
+            assert at >= wanted
 
     # -- applications
 

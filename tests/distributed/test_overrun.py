@@ -19,6 +19,7 @@ async def test_a_model_is_closed_whatever_became_of_the_gateway_that_saw_it(hous
     answer = await house.chat(key, model, http=seen.http, max_tokens=5)
     await seen.child.kill()
     await seen.http.close()
+    house.gateways.remove(seen)
     assert answer.status == 200
     facts = await house.facts(org)
     assert (facts[-1].type, facts[-1].data["overrun"]) == ("RequestCompleted", True)
