@@ -5,6 +5,7 @@ after `IDLE_SECONDS`, and with it its locks; nothing waits for a lock longer tha
 It does not bound how long a server that was stopped may keep a statement waiting.
 """
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic
@@ -35,14 +36,25 @@ class Connections(Generic[Row]):
     @contextmanager
     def borrowed(self) -> Iterator[psycopg.Connection[Row]]:
         """A connection outside any transaction. Raises `psycopg.Error`."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
+        connection = self._waiting() or self._connect()
         try:
             yield connection
         finally:
             self._take_back(connection)
+
+    def _waiting(self) -> "psycopg.Connection[Row] | None":
+        """An idle connection that the server has not ended meanwhile: it would have said so."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None  # another thread took it
+            looked = select.poll()
+            looked.register(connection.fileno(), select.POLLIN)
+            if not looked.poll(0):
+                return connection
+            connection.close()
+        return None
 
     def _connect(self) -> psycopg.Connection[Row]:
         connection = psycopg.Connection[Row].connect(

@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from threading import Event
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import tuple_row
 
 from commands.leading import Leader
 from commands.ports import Lease, Stored
 from commands.relay import Relay
 from domain.envelope import decode
 from domain.errors import Conflict, Unavailable, VersionConflict
+from infra.adapters.postgres import Connections
 from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_views import PostgresViews
@@ -39,6 +41,22 @@ def mortal() -> Iterator[PostgresServer]:
     """A server that only these tests use."""
     with running_postgres() as server:
         yield server
+
+
+def test_a_server_that_was_restarted_is_used_at_once(mortal: PostgresServer) -> None:
+    """Connections that it ended while nobody used them are not handed out: nothing fails that came after the restart."""
+    with mortal.database() as url:
+        connections = Connections(url, tuple_row)
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(connections.borrowed())
+        mortal.kill()
+        mortal.start()
+        with ExitStack() as stack:
+            for _ in range(3):
+                connection = stack.enter_context(connections.borrowed())
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        connections.close()
 
 
 def test_no_acknowledged_command_is_lost_or_doubled_when_the_server_is_killed(mortal: PostgresServer) -> None:
