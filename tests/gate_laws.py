@@ -130,7 +130,8 @@ class Laws:
 
     def _captured_since(self, key: BucketKey) -> int:
         """At most this much of an unconfirmed hold may be captured whose completion the gate has not settled yet."""
-        captured = {attempt for process in self.world.processes.values() for attempt in process.wire.captured}
+        alive = (process.wire.captured for process in self.world.processes.values())
+        captured = self.world.captured.union(*alive)
         return sum(hold for a, (hold, buckets) in self._hold.items() if key in buckets and a in captured)
 
     def _seen(self, key: BucketKey) -> tuple[int, int]:

@@ -80,6 +80,8 @@ class GateWorld:
         self.crank = Crank()
         self.loop = CrankedLoop(self.crank)
         self.topic, self.journal, self.orders = MemoryLog(), MemoryJournal(), Orders()
+        self.captured: set[str] = set()
+        """What processes captured that are dead."""
         self.periods = {"cap": LIFETIME, "second": second}
         self.limits = {"cap": (limits[0], 1), "second": (limits[1], 1)}
         self.sent: list[Sent] = []
@@ -250,6 +252,7 @@ class GateWorld:
         if not self.embedded:
             self.strays += [(partition, body) for partition, body, _ in process.log.flight]
         process.log.flight.clear()
+        self.captured |= process.wire.captured
         process.wire.gate = MemoryGate(1, self.crank.now, "nowhere")
         self.loop.kill(name)
         process.log.flight.clear()
