@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -74,7 +75,9 @@ def drop_parked(settings: Settings, event: str) -> Row:
         return {"id": event, "dropped": True}
 
 
-def reconcile(settings: Settings, records: Sequence[Row], backend: str | None, _update: Update) -> Row:
+def reconcile(
+    settings: Settings, records: Sequence[Row], backend: str | None, as_of: datetime | None, _update: Update
+) -> Row:
     """See `commands.reconcile`. Opening the folder ends what a crash left open; the views are brought up to date."""
     served = read_served(records)
     with _stopped(settings):
@@ -85,7 +88,7 @@ def reconcile(settings: Settings, records: Sequence[Row], backend: str | None, _
             with open_views(core.folder) as views:
                 views.runner.start()
                 try:
-                    done = await core.reconciliation().run(served, backend)
+                    done = await core.reconciliation().run(served, backend, as_of)
                     await asyncio.to_thread(_catch_up, views)
                     return done
                 finally:

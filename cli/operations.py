@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,19 +163,36 @@ def _reconcile(root: typer.Typer) -> None:
         backend: Annotated[
             str | None, typer.Option("--backend", help="Whose record it is; of all without it.", show_default=False)
         ] = None,
+        as_of: Annotated[
+            str | None,
+            typer.Option("--as-of", help="When it was taken, if requests may have been under way.", show_default=False),
+        ] = None,
     ) -> None:
         """End what is unconfirmed by a backend's own, complete record of what it served."""
         records = read_record(file)
+        moment = None if as_of is None else parse_moment(as_of)
         with progress("reconcile") as update:
             if client := _running(session):
-                result = client.send("POST", "/admin/v1/reconcile", {"records": records, "backend": backend}).doc
+                body = {"records": records, "backend": backend} | ({} if as_of is None else {"as_of": as_of})
+                result = client.send("POST", "/admin/v1/reconcile", body).doc
                 if "operation" in result:
                     result = finished(client, result, update)
             else:
                 from cli import offline
 
-                result = offline.reconcile(session.settings, records, backend, update)
+                result = offline.reconcile(session.settings, records, backend, moment, update)
         session.print([result])
+
+
+def parse_moment(text: str) -> datetime:
+    """A time with its zone. Raises `Invalid`."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    except ValueError:
+        pass  # said below, with the same words
+    raise invalid("--as-of", "must be a time with its zone, such as 2026-11-23T12:00:00Z")
 
 
 def read_record(file: Path) -> list[dict[str, Any]]:

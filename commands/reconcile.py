@@ -1,12 +1,15 @@
 """Reconciliation: a backend's own record of what it served ends what is unconfirmed.
 
 An unconfirmed attempt that the record has is completed at the price frozen in its admission; one that the record lacks
-was not served. So the record must be complete for the backend it is of. What is not unconfirmed is not touched.
+was not served. So the record must be complete for the backend it is of, and of a moment when the backend was no longer at any
+of them: where that is not sure, the moment is named (`as_of`), and what may have been under way then is left. What is not
+unconfirmed is not touched.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -41,7 +44,7 @@ class Served(Struct, frozen=True):
 
 class Reconciled(Struct, frozen=True):
     """How many unconfirmed attempts were completed, how many proved not served, and how many are left because the record
-    may not be their backend's."""
+    may not be their backend's, or be older than their end."""
 
     completed: int
     not_served: int
@@ -62,9 +65,11 @@ class Reconciliation:
     ends: Callable[[], Sequence[int]]
     """The next offset of each facts partition, now."""
 
-    async def run(self, record: Sequence[Served], backend: str | None) -> Reconciled:
+    async def run(self, record: Sequence[Served], backend: str | None, as_of: datetime | None = None) -> Reconciled:
         """Appends a late confirmation for every unconfirmed attempt of `backend`; None: of the backends whose attempts the
-        record has, or of the only one there is. Raises `ViewBehind` if what is unconfirmed is not known up to now."""
+        record has, or of the only one there is. `as_of`: when the record was complete; what it lacks and had not reached its
+        deadline then is left. None: the backend was at nothing any more. Raises `ViewBehind` if what is unconfirmed is not
+        known up to now."""
         served = {entry.request_id: entry for entry in record}
         await self._caught_up()
         waiting = await asyncio.to_thread(self.balances.unconfirmed)
@@ -76,6 +81,9 @@ class Reconciliation:
                 left += 1
                 continue
             entry = served.get(admission.attempt)
+            if entry is None and as_of is not None and admission.deadline > as_of:
+                left += 1
+                continue
             fact = self._failed(admission) if entry is None else self._completed(admission, entry)
             body = self.writer.body(fact, admission.org, admission.request, "reconcile")
             await self.writer.append_until_acknowledged(partition, body)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, StrictStr
+from pydantic import AwareDatetime, BaseModel, StrictStr
 
 from api.admin.call import Caller
 from api.admin.shapes import Body
@@ -13,15 +13,17 @@ router = APIRouter(prefix="/admin/v1/reconcile", tags=["requests"])
 
 
 class ReconcileBody(Body):
-    """`records`: each with `request_id`, `prompt_tokens` and `completion_tokens`; `backend` None: the record of all."""
+    """`records`: each with `request_id`, `prompt_tokens` and `completion_tokens`; `backend` None: the record of all;
+    `as_of`: when the record was complete, None: when the backend was at nothing any more."""
 
     records: list[dict[str, Any]]
     backend: StrictStr | None = None
+    as_of: AwareDatetime | None = None
 
 
 class ReconcileOut(BaseModel):
     """How many unconfirmed attempts were completed, how many proved not served, and how many are left because the record may
-    not be their backend's."""
+    not be their backend's, or be older than their end."""
 
     completed: int
     not_served: int
@@ -31,5 +33,5 @@ class ReconcileOut(BaseModel):
 @router.post("")
 async def reconcile(body: ReconcileBody, call: Caller) -> ReconcileOut:
     call.platform()
-    done = await call.deps.reconciliation().run(read_served(body.records), body.backend)
+    done = await call.deps.reconciliation().run(read_served(body.records), body.backend, body.as_of)
     return ReconcileOut(completed=done.completed, not_served=done.not_served, left=done.left)

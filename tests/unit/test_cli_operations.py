@@ -103,6 +103,12 @@ def test_reconcile_sends_the_lines_that_name_a_request(server: FakeApi, cli: Cli
     assert json.loads(ran.out) == {"data": [{"completed": 1, "not_served": 0}]}
     records = [{"request_id": "req_1", "prompt_tokens": 3, "completion_tokens": 5}]
     assert server.asked[-1].body == {"records": records, "backend": "hello"}
+    cli("reconcile", "--file", "j", "--as-of", "2026-11-23T12:00:00Z")
+    assert server.asked[-1].body == {"records": records, "backend": None, "as_of": "2026-11-23T12:00:00Z"}
+    asked = len(server.asked)
+    for moment in ("2026-11-23T12:00:00", "yesterday"):
+        ran = cli("reconcile", "--file", "j", "--as-of", moment)
+        assert (ran.code, "--as-of" in ran.err, len(server.asked)) == (2, True, asked)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"request_id": "r"}'])

@@ -1,6 +1,6 @@
 """Reconciliation: a backend's own record ends what is unconfirmed, at the price frozen in its admission."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from domain.errors import Invalid, NotFound, ViewBehind
 from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage
 from domain.price_list import PriceEntry, PriceList, Rates
 from tests.factgen import MemoryLog
-from tests.facts import admitted, completed, facts_of, log_of, opened, unconfirmed
+from tests.facts import NOON, TIMEOUT, admitted, completed, facts_of, log_of, opened, unconfirmed
 from tests.fakes import InstantLog, LogBalances
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,8 +44,10 @@ class House:
     def state(self, kind: str, org: str, name: str) -> Any:
         return self._prices if (kind, org, name) == (price_list.KIND, "_", "m") else None
 
-    async def run(self, *record: Served, backend: str | None = None) -> tuple[int, int, int]:
-        done = await self.reconciliation.run(record, backend)
+    async def run(
+        self, *record: Served, backend: str | None = None, as_of: datetime | None = None
+    ) -> tuple[int, int, int]:
+        done = await self.reconciliation.run(record, backend, as_of)
         return done.completed, done.not_served, done.left
 
     def appended(self) -> list[Any]:
@@ -70,6 +72,15 @@ async def test_what_the_record_has_is_completed_at_the_frozen_price() -> None:
         "reconcile",
         100,
     )
+
+
+async def test_what_may_have_been_under_way_when_the_record_was_taken_is_left() -> None:
+    """An attempt past its deadline then is over; the backend may yet serve, and bill, any other one that the record lacks. What
+    the record has is completed, whatever the time."""
+    house = House(log_of(opened(0), *lost("a"), *lost("b"), *lost("c", accounted_at=NOON + timedelta(microseconds=1))))
+    assert await house.run(Served("b", 1, 1), as_of=NOON + TIMEOUT) == (1, 1, 1)
+    assert [fact.attempt for fact in house.appended()] == ["a", "b"]
+    assert await house.run(Served("b", 1, 1), Served("c", 1, 1), as_of=NOON) == (1, 0, 0)
 
 
 async def test_what_the_record_lacks_was_not_served() -> None:
