@@ -91,19 +91,25 @@ def _failure_on_stream(answer: Answer) -> str | None:
     return str(error["code"]) if error else ""
 
 
+async def prepared(lab: Lab, timeout_seconds: float = 60) -> Attack:
+    """Backends, models, organizations with keys and budgets, under nobody's load yet."""
+    backends = {name: await lab.hello(name, *options) for name, options in BACKENDS.items()}
+    for name, hello in backends.items():
+        await lab.model(name, hello.url, PRICES[name], name, timeout_seconds)
+    keys = await lab.org("acme", ("team", "rest"))
+    keys |= await lab.org("small")
+    for org, budget, limit in BUDGETS:
+        await lab.budget(org, budget, limit, project="team" if budget == "team" else None)
+    made = Attack(lab, backends, keys)
+    made.limits = {(org, budget): nano(limit) for org, budget, limit in BUDGETS}
+    return made
+
+
 @contextlib.asynccontextmanager
 async def attack() -> AsyncIterator[Attack]:
     """Callers of every kind, until the context ends; then what they were doing is finished."""
     async with Lab() as lab:
-        backends = {name: await lab.hello(name, *options) for name, options in BACKENDS.items()}
-        for name, hello in backends.items():
-            await lab.model(name, hello.url, PRICES[name], name)
-        keys = await lab.org("acme", ("team", "rest"))
-        keys |= await lab.org("small")
-        for org, budget, limit in BUDGETS:
-            await lab.budget(org, budget, limit, project="team" if budget == "team" else None)
-        made = Attack(lab, backends, keys)
-        made.limits = {(org, budget): nano(limit) for org, budget, limit in BUDGETS}
+        made = await prepared(lab)
         made.up.set()
         async with asyncio.TaskGroup() as tasks:
             for number in range(CALLERS):
