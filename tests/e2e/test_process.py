@@ -148,12 +148,18 @@ async def _traffic(lab: Lab, key: Key) -> list[str]:
     stream = await lab.stream(key, "m", PROMPT, max_tokens=3, header_idempotency_key="idempotencycanary")
     while await stream.piece():
         pass
-    assert (await lab.chat(key, "m", PROMPT, max_tokens=1_000_000)).status == 402
-    assert (await lab.chat(key, "m", PROMPT, metadata=5, tools=PROMPT)).status == 400
-    assert (await lab.chat(key, "m", PROMPT, max_tokens=PROMPT)).status == 400
     headers = {"authorization": f"Bearer {key.secret}"}
-    broken = await lab.http.call("POST", "/v1/chat/completions", f'{{"model": "{PROMPT}'.encode(), headers)
-    assert broken.status == 400
+    errors = [
+        await lab.chat(key, "m", PROMPT, max_tokens=1_000_000),
+        await lab.chat(key, "m", PROMPT, metadata=5, tools=PROMPT),
+        await lab.chat(key, "m", PROMPT, max_tokens=PROMPT),
+        await lab.http.call("POST", "/v1/chat/completions", f'{{"model": "{PROMPT}'.encode(), headers),
+        await lab.chat(Key("", key.secret + "x"), "m", PROMPT),
+    ]
+    assert [answer.status for answer in errors] == [402, 400, 400, 400, 401]
+    for answer in errors:
+        told = answer.body.decode() + str(answer.headers)
+        assert not [secret for secret in (*fake_words, key.secret) if secret in told], told
     return fake_words
 
 
