@@ -1,19 +1,22 @@
 """The analytics views as the processes of distributed mode share them: rows in ClickHouse, versions and turns in PostgreSQL."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import Queue
 
 import pytest
 from msgspec import structs
 
+from domain.envelope import decode
 from infra.adapters.chdb_audit import AuditChain, AuditView
 from infra.adapters.chdb_engine import Analytics
 from infra.adapters.chdb_sink import AnalyticsStore
 from infra.adapters.chdb_usage import UsageView
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_views import Catalog
-from projections.ports import Batch, Store
+from projections.ports import Batch, Event, Mark, Outcome, Store
 from tests.contract import test_analytics_sink as in_process
 from tests.contract.sink_contract import _batch, engine
 from tests.contract.test_clickhouse_sink import clickhouse, engine_in_process
@@ -97,6 +100,48 @@ def test_a_chain_that_two_processes_append_to_holds(postgres: PostgresServer, en
         feeding.apply(Batch([structs.replace(parked, events=[])]))
         helping.replay(parked.events[0])
         feeding.apply(_batch(stores[0], log, {0: parked.end}, 1 << 30))
+        check = AuditChain(engine_in_process, Catalog(rows[0])).verify()
+        assert (check.broken_at, check.entries) == (None, feeding.marks()[0].events)
+        for each in rows:
+            each.close()
+
+
+def test_a_chain_holds_while_two_processes_append_to_it_at_once(
+    postgres: PostgresServer, engine_in_process: Analytics
+) -> None:
+    """One feeds on while the other replays what was parked, as fast as either can: every event is one entry of one chain."""
+    log = ControlTraffic(6).run(80).log
+    times = Counter(decode(record.value).stream for record in log.all())
+    alone = {stream for stream, count in times.items() if count == 1}
+    assert len(alone) > 5
+    with postgres.database() as url:
+        rows = [PostgresViews(url) for _ in range(2)]
+        stores = [AnalyticsStore(engine_in_process, Catalog(each), AuditView) for each in rows]
+        feeding, helping = (store.open(store.live()) for store in stores)
+        parked: Queue[Event | None] = Queue()
+
+        def feed() -> None:
+            at: dict[int, Mark] = {}
+            while (batch := _batch(stores[0], log, at, 3)).spans:
+                (span,) = batch.spans
+                kept = [event for event in span.events if event.envelope.stream not in alone]
+                assert feeding.apply(Batch([structs.replace(span, events=kept)])) is Outcome.APPLIED
+                for event in span.events:
+                    if event.envelope.stream in alone:
+                        parked.put(event)
+                at = {0: span.end}
+
+        def help_out() -> None:
+            while (event := parked.get()) is not None:
+                helping.replay(event)
+
+        with ThreadPoolExecutor(2) as threads:
+            helped = threads.submit(help_out)
+            try:
+                feed()
+            finally:
+                parked.put(None)
+            helped.result()
         check = AuditChain(engine_in_process, Catalog(rows[0])).verify()
         assert (check.broken_at, check.entries) == (None, feeding.marks()[0].events)
         for each in rows:
