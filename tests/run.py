@@ -16,6 +16,7 @@ SUITES = {
     "contract": ["tests/contract"],
     "integration": ["tests/integration"],
     "moving": ["tests/moving"],
+    "reads": ["tests/reads_distributed"],
     "docs": ["tests/docs"],
     "e2e": ["tests/e2e"],
     "faults": ["tests/faults"],
