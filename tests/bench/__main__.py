@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import load, nginx
+from tests.bench import distributed, load, nginx
 from tests.bench.processes import cpu_seconds, free_port, own_cpu_seconds, process, require, wait_for
 from tests.bench.product import Server, commands_per_second, server
 
@@ -63,6 +63,7 @@ def _bench(folder: Path, seconds: int) -> None:
             _replays(target)
             for threads in (1, 16):
                 print(f"commands/s, {threads} admins: {commands_per_second(target, threads, seconds / 2):,.0f}")
+        distributed.bench(folder / "distributed", f"http://127.0.0.1:{backend}", PLAIN, seconds, GATEWAY, REST)
     _streams(folder / "streams", seconds)
 
 

@@ -23,9 +23,11 @@ class Server:
     admin_key: str
     data: Path
 
-    def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None, position: str | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {key or self.admin_key}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {self.admin_key}", "content-type": "application/json"}
+        if position is not None:
+            headers["x-tollhouse-position"] = position
         request = urllib.request.Request(self.url + path, method=method, data=data, headers=headers)
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
