@@ -39,19 +39,22 @@ class State(Protocol):
         """Gone for everybody but the history."""
 
 
-_AGGREGATES: tuple[Any, ...] = (
-    organization,
-    project,
-    user,
-    service_key,
-    admin_key,
-    budget,
-    backend,
-    model,
-    price_list,
-    gate_epoch,
-    write_off,
-)
+_AGGREGATES: Mapping[Any, type[Struct]] = {
+    organization: organization.Organization,
+    project: project.Project,
+    user: user.User,
+    service_key: service_key.ServiceKey,
+    admin_key: admin_key.AdminKey,
+    budget: budget.Budget,
+    backend: backend.Backend,
+    model: model.Model,
+    price_list: price_list.PriceList,
+    gate_epoch: gate_epoch.GateEpoch,
+    write_off: write_off.WriteOff,
+}
+
+STATES: Mapping[str, type[Struct]] = {module.KIND: state for module, state in _AGGREGATES.items()}
+"""The state of each kind of stream."""
 
 CONTROL: Mapping[str, type[Struct]] = {event.__name__: event for module in _AGGREGATES for event in module.EVENTS}
 """Control event types by stored name."""

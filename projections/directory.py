@@ -9,40 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain import (
-    admin_key,
-    backend,
-    budget,
-    gate_epoch,
-    model,
-    organization,
-    price_list,
-    project,
-    service_key,
-    user,
-    write_off,
-)
 from domain.errors import UndecodableEvent
-from domain.registry import evolve_stream, is_removed
+from domain.registry import STATES, evolve_stream, is_removed
 from projections.ports import Event, Poisoned
 
 NAME = "directory"
 """Stored format: it is part of table names."""
-
-STATES: Mapping[str, type[Struct]] = {
-    organization.KIND: organization.Organization,
-    project.KIND: project.Project,
-    user.KIND: user.User,
-    service_key.KIND: service_key.ServiceKey,
-    admin_key.KIND: admin_key.AdminKey,
-    budget.KIND: budget.Budget,
-    backend.KIND: backend.Backend,
-    model.KIND: model.Model,
-    price_list.KIND: price_list.PriceList,
-    gate_epoch.KIND: gate_epoch.GateEpoch,
-    write_off.KIND: write_off.WriteOff,
-}
-"""The state of each kind of stream."""
 
 _decoders = {kind: msgspec.json.Decoder(state) for kind, state in STATES.items()}
 _encode = msgspec.json.Encoder().encode

@@ -9,6 +9,7 @@ from api.read.shapes import rfc3339
 from domain.facts import BudgetHold
 from domain.money import format_usd
 from projections.reads.explained import Explained, Told
+from projections.reads.requests import RequestLine
 
 
 def explanation(asked: str, attempts: Sequence[Explained]) -> dict[str, Any]:
@@ -29,9 +30,8 @@ def explanation(asked: str, attempts: Sequence[Explained]) -> dict[str, Any]:
     }
 
 
-def _attempt(found: Explained) -> dict[str, Any]:
-    line = found.line
-    usage = line.usage
+def identity(line: RequestLine) -> dict[str, Any]:
+    """What a line is about, as it is shown everywhere."""
     return {
         "id": line.request,
         "attempt": line.attempt,
@@ -41,6 +41,14 @@ def _attempt(found: Explained) -> dict[str, Any]:
         "user": line.user,
         "key": line.key,
         "model": line.model,
+    }
+
+
+def _attempt(found: Explained) -> dict[str, Any]:
+    line = found.line
+    usage = line.usage
+    return {
+        **identity(line),
         "endpoint": line.endpoint or None,
         "stream": line.stream,
         "outcome": line.outcome,

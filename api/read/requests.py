@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.read.call import Call, Reading, answered
-from api.read.explaining import explanation
+from api.read.explaining import explanation, identity
 from api.read.exports import exported
-from api.read.shapes import Format, Limit, Only, bad_cursor, cursor_of, rfc3339, told_by
+from api.read.shapes import Format, Limit, Only, bad_cursor, cursor_of, told_by
 from domain.errors import NotFound
 from domain.money import format_usd
 from projections.reads.explained import explain
@@ -98,14 +98,7 @@ def row(line: RequestLine) -> dict[str, Any]:
     """A line as it is shown in lists, and in every export: the columns, and `count`, how many refusals it stands for."""
     usage = line.usage
     return {
-        "id": line.request,
-        "attempt": line.attempt,
-        "time": rfc3339(line.time),
-        "org": line.org,
-        "project": line.project,
-        "user": line.user,
-        "key": line.key,
-        "model": line.model,
+        **identity(line),
         "backend": line.backend,
         "outcome": line.outcome,
         "code": line.code,

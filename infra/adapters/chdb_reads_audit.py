@@ -1,10 +1,7 @@
 """The audit view in the analytics engine, entry by entry."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
-
-from msgspec import Struct
 
 from infra.adapters.chdb_audit import AuditChain
 from infra.adapters.chdb_engine import Analytics
@@ -17,24 +14,8 @@ FROM audit_entries_{v} FINAL WHERE {where} ORDER BY {order} LIMIT {limit:d}
 """
 
 
-class _Entry(Struct, array_like=True):
+class _Entry(Deed, frozen=True, kw_only=True, array_like=True):
     """The columns selected, in order."""
-
-    number: int
-    position: int
-    id: str
-    org: str
-    stream: str
-    version: int
-    type: str
-    time: datetime
-    actor: str
-    command_id: str
-    correlation_id: str
-    before: str
-    after: str
-    body: str
-    hash: str
 
 
 class AnalyticsAuditTrail:
@@ -74,7 +55,4 @@ class AnalyticsAuditTrail:
         if version is None:
             return []
         sql = _ENTRIES.format(v=version, where=where, order=order, limit=limit)
-        return [
-            Deed(**{name: getattr(row, name) for name in _Entry.__struct_fields__})
-            for row in self._analytics.query(_Entry, sql, params)
-        ]
+        return list(self._analytics.query(_Entry, sql, params))
