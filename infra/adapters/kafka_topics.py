@@ -66,8 +66,11 @@ def create_topics(servers: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
             except TopicAlreadyExistsError:
                 continue  # somebody else was first: whether theirs is right is seen below
         admin.wait_for_topics([topic.name for topic in topics], timeout_ms=int(PATIENCE * 1000))
-        if wrong := _problems(admin, topics):
-            raise Conflict("; ".join(wrong), code="topic_differs")
+        deadline = monotonic() + (PATIENCE if missing else 0.0)  # a broker may not have heard of a new topic yet
+        while wrong := _problems(admin, topics):
+            if monotonic() > deadline:
+                raise Conflict("; ".join(wrong), code="topic_differs")
+            sleep(_AGAIN_SECONDS)
     return [topic.name for topic in missing]
 
 
