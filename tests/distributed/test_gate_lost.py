@@ -76,9 +76,18 @@ async def client(http: Http, key: Key, model: str, stream: bool, storm: Storm) -
     headers = {"authorization": f"Bearer {key.secret}"}
     text = call_of(model, stream)
     while True:
-        if storm.judge(await http.call("POST", "/v1/chat/completions", text, headers)):
+        answer = await http.call("POST", "/v1/chat/completions", text, headers)
+        if storm.judge(answer):
             return
-        await asyncio.sleep(random.uniform(0.05, 0.5))
+        # While the gate is lost they wait as they are told: this process is also the way to Redis, which must not stand still.
+        await asyncio.sleep(
+            random.uniform(0.05, 0.5) if answer.status == 429 else random.uniform(0.7, 1.3) * after(answer)
+        )
+
+
+def after(answer: Answer) -> float:
+    """The seconds that a refusal asks to wait."""
+    return float(answer.headers["retry-after"])
 
 
 async def scene(house: House) -> tuple[HelloService, str, Key, str]:
