@@ -22,10 +22,21 @@ from infra.adapters.row_views import SCHEMA, Database
 ARRANGE_SECONDS = 60.0
 """How long a view that is to come or go waits for readers that began before; those that begin wait a second at most."""
 
+STUCK_SECONDS = 30
+"""Who keeps a place for longer than this is ended by who waits for it. A client that stands still in the middle of sending is
+not idle to the server, which would wait for it for ever."""
+
 _READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE catalog IN ACCESS SHARE MODE"
 _FIXED = b"LOCK TABLE catalog IN ACCESS SHARE MODE"
 _ARRANGE = b"BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE catalog IN ACCESS EXCLUSIVE MODE"
 _ALONE = b"SELECT pg_advisory_xact_lock(hashtextextended(place, 0)) FROM unnest(%s::text[]) AS place"
+
+_END_STUCK = b"""
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND datname = current_database()
+AND (classid::bigint << 32 | objid::bigint) IN (SELECT hashtextextended(place, 0) FROM unnest(%s::text[]) AS place)
+AND xact_start < clock_timestamp() - make_interval(secs => %s)
+"""
 
 _TYPES = {"INTEGER": "BIGINT", "TEXT": 'TEXT COLLATE "C"', "BLOB": "BYTEA"}
 
@@ -59,9 +70,17 @@ class PostgresViews:
         """See `Rows`. Places are taken in order, so that two sinks never wait for each other; and before the catalog, so that
         who waits for a place keeps no view from coming or going."""
         with self._borrowed() as connection, transaction(connection):
-            connection.execute(_ALONE, (sorted(places),))
+            self._take(connection, sorted(places))
             connection.execute(_FIXED)
             yield Session(connection)
+
+    def _take(self, connection: psycopg.Connection[TupleRow], places: list[str]) -> None:
+        try:
+            connection.execute(_ALONE, (places,))
+        except psycopg.errors.LockNotAvailable:
+            with self._connections.borrowed() as other:
+                other.execute(_END_STUCK, (places, STUCK_SECONDS))
+            raise
 
     def beside(self, places: Iterable[str]) -> AbstractContextManager["Session"]:
         """See `Rows`."""

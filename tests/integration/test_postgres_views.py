@@ -9,7 +9,9 @@ import pytest
 
 from commands.ports import PartitionBalances
 from domain.envelope import decode
+from domain.errors import Unavailable
 from domain.ids import partition_of
+from infra.adapters import postgres_views
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_balances import BalancesView
 from infra.adapters.row_directory import DirectoryView, RowDirectory
@@ -82,6 +84,28 @@ def test_two_workers_that_feed_the_same_partition_apply_each_batch_once(url: str
     assert sinks[0].fingerprint() == calm.fingerprint()
     for each in views:
         each.close()
+
+
+def test_a_writer_that_stands_still_while_it_sends_does_not_keep_its_place(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped in the middle of a pipeline: to the server it is not idle. Who waits for it gives up once, and ends it."""
+    monkeypatch.setattr(postgres_views, "STUCK_SECONDS", 1)
+    mine, theirs = PostgresViews(url), PostgresViews(url)
+
+    def stand_still() -> None:
+        with mine.applying(["place"]) as session, session.connection.pipeline():
+            session.connection.execute("SELECT 1")
+            session.connection.pgconn.flush()
+            with pytest.raises(Unavailable, match="lock timeout"), theirs.applying(["place"]):
+                pass
+            with theirs.applying(["place"]) as other:
+                assert other.execute("SELECT 2").fetchone() == (2,)
+
+    with pytest.raises(Unavailable, match="connection"):
+        stand_still()
+    mine.close()
+    theirs.close()
 
 
 def test_the_directory_reads_as_in_sqlite(url: str, tmp_path: Path) -> None:
