@@ -154,7 +154,9 @@ class KafkaLogReader:
     def _ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         with self._asking.use() as consumer:
             try:
-                ends: dict[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=int(self._patience * 1000))
+                ends: dict[TopicPartition, int] = consumer.end_offsets(
+                    partitions, timeout_ms=int(self._patience * 1000)
+                )
             except KafkaTimeoutError:
                 # kafka-python 3.0 asks a broker that leads no more again and again, without looking who does
                 self._asking.close()

@@ -119,9 +119,7 @@ class Siege:
 
     def last_words(self) -> str:
         """What a reader of a failed run wants to know."""
-        logs = [
-            f"--- {name}\n{process.child.log.read_text()[-3000:]}" for name, process in self.processes().items()
-        ]
+        logs = [f"--- {name}\n{process.child.log.read_text()[-3000:]}" for name, process in self.processes().items()]
         return "\n".join([*self.told, f"refused commands: {dict(self.refusals)}", *logs])
 
     # -- what is done to it
