@@ -378,12 +378,12 @@ def test_a_question_that_was_not_answered_is_asked_on_another_connection(
     servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kafka-python may go on asking a broker that leads no more, for ever: its connection is given up with the question."""
-    asked: list[int] = []
+    asked: list[object] = []
     end_offsets = KafkaConsumer.end_offsets
 
     def stuck_at_first(self: object, *args: object, **options: object) -> object:
-        asked.append(id(self))
-        if id(self) == asked[0]:
+        asked.append(self)
+        if self is asked[0]:
             raise KafkaTimeoutError
         return end_offsets(self, *args, **options)
 
