@@ -43,6 +43,7 @@ def written(topic: MemoryLog) -> list[Any]:
 async def test_equal_refusals_fold_when_the_line_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """One waits, the others are counted per kind, with the first and the last id; none is lost."""
     monkeypatch.setattr(module, "MAX_WAITING", 1)
+    monkeypatch.setattr(module, "FOLD_SECONDS", 0.0)
     log = InstantLog(MemoryLog())
     house = House(log)
     for number, denied in enumerate([EXHAUSTED, EXHAUSTED, BUSY, EXHAUSTED, EXHAUSTED], 1):
@@ -58,6 +59,7 @@ async def test_equal_refusals_fold_when_the_line_is_full(monkeypatch: pytest.Mon
 async def test_endlessly_many_names_fold_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many different ones, refusals of one key are counted whatever the model: memory stays bounded."""
     monkeypatch.setattr(module, "MAX_WAITING", 1)
+    monkeypatch.setattr(module, "FOLD_SECONDS", 0.0)
     monkeypatch.setattr(module, "MAX_FOLDED", 2)
     log = InstantLog(MemoryLog())
     house = House(log)

@@ -235,7 +235,7 @@ def test_no_interleaving_breaks_a_promise(
     machine: type[GateMachine], record_property: Callable[[str, object], None]
 ) -> None:
     """Budgets hold, what was answered is booked once, nothing is held in the end: whatever happens, in whatever order."""
-    attack(machine, 220, 40, record_property)
+    attack(machine, 200, 40, record_property)
 
 
 @pytest.mark.full
