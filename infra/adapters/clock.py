@@ -12,9 +12,6 @@ from datetime import UTC, datetime
 STEP = 60.0
 """Seconds. As far as the gate lets an admission be off its own clock."""
 
-LOOK = 1.0
-"""Seconds of the system's clock between two looks at whether it leapt: a leap within is smaller than that, and followed."""
-
 
 def _running() -> float:
     """Seconds that go on while the machine sleeps, and never jump."""
@@ -27,13 +24,13 @@ class SteadyClock:
     def __init__(self, system: Callable[[], float] = time.time, running: Callable[[], float] = _running) -> None:
         self._system, self._running = system, running
         self._base = system() - running()
-        self._looked = self._base + running()
 
     def __call__(self) -> datetime:
-        now = self._system()
-        if not 0.0 <= now - self._looked < LOOK:
-            now = self._look(now)
-        return datetime.fromtimestamp(now, UTC)
+        running = self._running()
+        away = self._system() - running - self._base
+        if abs(away) <= STEP:
+            self._base += away
+        return datetime.fromtimestamp(self._base + running, UTC)
 
     def passed(self) -> float:
         """Seconds since some moment, untouched by every correction."""
@@ -42,16 +39,5 @@ class SteadyClock:
     @property
     def stepped(self) -> float:
         """Seconds that the system's clock is away from this one, 0 while the two agree."""
-        now = self._system()
-        if 0.0 <= now - self._looked < LOOK:
-            return 0.0
-        away = now - self._running() - self._base
+        away = self._system() - self._running() - self._base
         return away if abs(away) > STEP else 0.0
-
-    def _look(self, now: float) -> float:
-        running = self._running()
-        away = now - running - self._base
-        if abs(away) <= STEP:
-            self._base += away
-            self._looked = now
-        return self._base + running

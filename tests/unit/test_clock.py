@@ -37,3 +37,15 @@ def test_a_leap_is_not_followed_and_is_told() -> None:
         assert clock.stepped == leap
         clocks.system -= leap
         assert clock.stepped == 0
+
+
+def test_a_leap_back_is_told_for_as_long_as_it_lasts() -> None:
+    """Also while the system's clock passes, for the second time, what it showed before."""
+    clocks = Clocks()
+    clock = clocks.steady()
+    clocks.system -= 2 * STEP
+    for passed in range(1, 300):
+        clocks.system += 1
+        clocks.running += 1
+        assert clock() == datetime.fromtimestamp(clocks.system + 2 * STEP, UTC), passed
+        assert clock.stepped == -2 * STEP
