@@ -7,8 +7,8 @@ from pathlib import Path
 from cli.serving import needed
 from cli.settings import Settings
 from cli.wiring import installation_secret, utc_now
-from commands.moving import CommandRow, ControlRecord, FactRecord, Head, JournalEvent, Moved, Progress, carry_in
-from commands.ports import Stored
+from commands.moving import ControlRecord, FactRecord, Head, JournalEvent, Moved, Progress, carry_in
+from commands.ports import CommandRow, Stored
 from domain.envelope import decode
 from domain.errors import NotFound
 from domain.ids import PARTITIONS

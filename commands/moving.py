@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-from commands.ports import FactLog, Stored
+from commands.ports import CommandRow, FactLog, Stored
 from domain.errors import Conflict, invalid
 
 FORMAT = 1
@@ -51,20 +51,6 @@ class JournalEvent(Struct, frozen=True):
     type: str
     position: int
     body: bytes
-
-
-class CommandRow(Struct, frozen=True, kw_only=True):
-    """A command in the ledger. `at` is unix seconds; `body` is ciphertext if `sealed`, None once erased."""
-
-    actor: str
-    key: str
-    fingerprint: str
-    at: int
-    status: int
-    position: int
-    etag: str | None
-    sealed: bool
-    body: bytes | None
 
 
 class ControlRecord(Struct, frozen=True):

@@ -48,6 +48,20 @@ class LedgerEntry(Struct, frozen=True):
     answer: Answer | None
 
 
+class CommandRow(Struct, frozen=True, kw_only=True):
+    """A command in the ledger. `at` is unix seconds; `body` is ciphertext if `sealed`, None once erased."""
+
+    actor: str
+    key: str
+    fingerprint: str
+    at: int
+    status: int
+    position: int
+    etag: str | None
+    sealed: bool
+    body: bytes | None
+
+
 class Journal(Protocol):
     """The record of control events. Synchronous; call it in a thread."""
 

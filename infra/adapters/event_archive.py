@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.moving import FORMAT, CommandRow, ControlRecord, FactRecord, Head, JournalEvent
+from commands.moving import FORMAT, ControlRecord, FactRecord, Head, JournalEvent
+from commands.ports import CommandRow
 from domain.errors import Conflict, NotFound, invalid
 
 _LEVEL = 3

@@ -21,9 +21,9 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
+from commands.ports import CommandRow
 from domain.errors import Unavailable
 from infra.adapters.postgres_recorder import Append, InDoubt, Outcome, PostgresRecorder
-from infra.adapters.recorded_journal import CommandRow
 
 GROUP = 256
 """Commands in one transaction, at most."""

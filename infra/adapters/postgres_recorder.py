@@ -18,9 +18,10 @@ from msgspec.structs import astuple, replace
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
 
+from commands.ports import CommandRow
 from domain.errors import Conflict, VersionConflict
 from infra.adapters.postgres import LOCK_SECONDS, Connections, begun, transaction
-from infra.adapters.recorded_journal import COMMANDS, EVENTS, CommandRow
+from infra.adapters.recorded_journal import COMMANDS, EVENTS
 
 _SCHEMA = Path(__file__).with_name("postgres_journal.sql").read_bytes()
 _ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('schema of the journal', 0))"

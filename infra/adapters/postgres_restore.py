@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import psycopg
 from psycopg.rows import TupleRow, tuple_row
 
-from commands.moving import CommandRow, JournalEvent
+from commands.moving import JournalEvent
+from commands.ports import CommandRow
 from domain.errors import Conflict, Unavailable
 from infra.adapters.postgres import Connections, transaction
 from infra.adapters.recorded_journal import COMMANDS, EVENTS

@@ -13,8 +13,7 @@ from typing import Protocol
 from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
 from msgspec.structs import replace
 
-from commands.moving import CommandRow as CommandRow
-from commands.ports import Answer, Clock, LedgerEntry, Stored
+from commands.ports import Answer, Clock, CommandRow, LedgerEntry, Stored
 from domain.envelope import Envelope, encode
 from domain.errors import Unavailable
 from infra.adapters.sealing import Sealing

@@ -11,8 +11,8 @@ from typing import Literal
 
 from eventsourcing.persistence import PersistenceError
 
-from commands.ports import Clock
-from infra.adapters.recorded_journal import CommandRow, RecordedJournal
+from commands.ports import Clock, CommandRow
+from infra.adapters.recorded_journal import RecordedJournal
 from infra.adapters.sqlite_recorder import open_recorder
 
 

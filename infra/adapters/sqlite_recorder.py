@@ -16,8 +16,9 @@ from eventsourcing.sqlite import (
     SQLiteDatastore,
 )
 
+from commands.ports import CommandRow
 from domain.errors import Conflict, VersionConflict
-from infra.adapters.recorded_journal import COMMANDS, EVENTS, CommandRow
+from infra.adapters.recorded_journal import COMMANDS, EVENTS
 
 _TABLES = (
     f"""CREATE TABLE IF NOT EXISTS {EVENTS} (

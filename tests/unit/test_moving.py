@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from commands.moving import (
     FORMAT,
-    CommandRow,
     ControlRecord,
     FactRecord,
     Head,
@@ -18,7 +17,7 @@ from commands.moving import (
     Moved,
     carry_in,
 )
-from commands.ports import Stored
+from commands.ports import CommandRow, Stored
 from domain.errors import Conflict, Invalid, LogUnavailable
 from domain.ids import PARTITIONS
 from projections.ports import CONTROL, FACTS
