@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from cli.assembling import issue_first_admin_key
 from cli.serving import needed
 from cli.settings import Settings
+from cli.stores import analytics_stores, row_stores
 from cli.wiring_distributed import LEASE_SECONDS
 from cli.wiring_distributed_control import RELAY
 from commands.handling import Commands
 from domain.admin_key import AdminKeyIssued
 from domain.credential import ADMIN, make_key
 from domain.envelope import decode
-from infra.adapters.chdb_audit import AuditView
-from infra.adapters.chdb_sink import AnalyticsStore
-from infra.adapters.chdb_usage import UsageView
 from infra.adapters.clickhouse import check_named, open_analytics
 from infra.adapters.clock import SteadyClock
 from infra.adapters.ids import new_id
@@ -23,9 +21,7 @@ from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
 from infra.adapters.postgres_tables import tables
 from infra.adapters.postgres_views import PostgresViews
-from infra.adapters.row_balances import BalancesView
-from infra.adapters.row_directory import DirectoryView
-from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.row_views import Catalog
 from infra.adapters.secrets import InstallationSecrets
 from projections.ports import Store
 
@@ -78,13 +74,11 @@ def _make(settings: Settings) -> Iterator[str]:
 def _stores(views: PostgresViews, clickhouse: str | None) -> Iterator[Store]:
     """The views in PostgreSQL and, if it is named, in ClickHouse. Workers make what is missing, too."""
     catalog = Catalog(views)
-    yield RowStore(catalog, DirectoryView())
-    yield RowStore(catalog, BalancesView())
+    yield from (kept.store for kept in row_stores(catalog))
     if clickhouse is not None:
         analytics = open_analytics(clickhouse)
         try:
-            yield AnalyticsStore(analytics, catalog, UsageView)
-            yield AnalyticsStore(analytics, catalog, AuditView)
+            yield from (kept.store for kept in analytics_stores(catalog, analytics))
         finally:
             analytics.close()
 

@@ -11,30 +11,27 @@ from api.read.deps import ReadDeps
 from cli.running import every, running
 from cli.serving import Starting, needed
 from cli.settings import Settings
+from cli.stores import all_stores
 from commands.ports import Clock, Secrets
 from domain.errors import NotReady
-from infra.adapters.chdb_audit import AuditChain, AuditView
+from infra.adapters.chdb_audit import AuditChain
 from infra.adapters.chdb_reads_audit import AnalyticsAuditTrail
 from infra.adapters.chdb_reads_facts import AnalyticsFacts
 from infra.adapters.chdb_reads_requests import AnalyticsRequests
 from infra.adapters.chdb_reads_usage import AnalyticsUsages
-from infra.adapters.chdb_sink import AnalyticsStore
-from infra.adapters.chdb_usage import UsageView
 from infra.adapters.clickhouse import open_analytics
 from infra.adapters.ids import new_id
 from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.postgres_views import PostgresViews
-from infra.adapters.row_balances import BalancesView
-from infra.adapters.row_directory import DirectoryView, RowDirectory
+from infra.adapters.row_directory import RowDirectory
 from infra.adapters.row_parking import RowParking
 from infra.adapters.row_reads import RowBucketSums
-from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.row_views import Catalog
 from infra.adapters.shared_reader import SharedReader
 from projections import audit, usage
-from projections.engine import Policy
 from projections.keyring import Keyring
-from projections.ports import CONTROL, FACTS, Store
+from projections.ports import CONTROL, FACTS
 from projections.reads.budgets import Budgets
 from projections.reads.events import Events
 from projections.reads.freshness import Freshness
@@ -77,16 +74,11 @@ async def open_distributed_reads(
         for reader in readers.values():
             stack.callback(reader.close)
         catalog, parking = Catalog(file), RowParking(file)
-        stores: list[tuple[Store, Policy]] = [
-            (RowStore(catalog, DirectoryView()), Policy.PARK_ORG),
-            (RowStore(catalog, BalancesView()), Policy.PARK_ORG),
-            (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE),
-            (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE),
-        ]
-        views = {store.name: StoredView(store, parking, policy, clock) for store, policy in stores}
+        stores = all_stores(catalog, analytics)
+        views = {store.name: StoredView(store, parking, policy, clock) for store, policy, _ in stores}
         projections = {
             store.name: Projection(store, views[store.name], partial(KafkaBulkReader, kafka, store.topic))
-            for store, _ in stores
+            for store, *_ in stores
         }
         freshness = Freshness(views, readers, parking, clock)
         standstill = Standstill(freshness, views)

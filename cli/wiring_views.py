@@ -8,28 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cli.stores import all_stores
 from cli.wiring import utc_now
-from infra.adapters.chdb_audit import AuditView
 from infra.adapters.chdb_engine import Analytics, in_process
-from infra.adapters.chdb_sink import AnalyticsStore
-from infra.adapters.chdb_usage import UsageView
 from infra.adapters.data_folder import DataFolder, FolderLock
-from infra.adapters.row_balances import BalancesView
-from infra.adapters.row_directory import DirectoryView
 from infra.adapters.row_parking import RowParking
-from infra.adapters.row_views import Catalog, RowStore
+from infra.adapters.row_views import Catalog
 from infra.adapters.sqlite_log import SqliteLogReader
 from infra.adapters.sqlite_views import ViewsFile
-from projections.engine import Engine, Policy
-from projections.ports import Store
+from projections.engine import Engine
 from projections.rebuild import Projection, Rebuilder
 from streams.local_runner import Feed, LocalRunner
 
 LOCK_SECONDS = 20.0
 """A views process that lost its parent may still be ending when the next one starts."""
-
-ANALYTICS_LINGER = 0.1
-"""Seconds between small batches for the analytics engine, which prefers few large blocks."""
 
 GC_THRESHOLD = 100_000
 """Objects between two searches for cycles: batches are thousands of small objects, and none is in a cycle."""
@@ -66,14 +58,8 @@ def open_views(folder: DataFolder) -> Iterator[Views]:
 
 def _assemble(folder: DataFolder, file: ViewsFile, analytics: Analytics) -> Views:
     catalog, parking = Catalog(file), RowParking(file)
-    stores: list[tuple[Store, Policy, float]] = [
-        (RowStore(catalog, DirectoryView()), Policy.PARK_ORG, 0.0),
-        (RowStore(catalog, BalancesView()), Policy.PARK_ORG, 0.0),
-        (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE, ANALYTICS_LINGER),
-        (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE, 0.0),
-    ]
     engines, feeds, projections = {}, [], {}
-    for store, policy, linger in stores:
+    for store, policy, linger in all_stores(catalog, analytics):
         engine = Engine(store.name, store.topic, store.open(store.live()), parking, policy, utc_now)
         engines[store.name] = engine
         feeds.append(Feed(engine, SqliteLogReader(folder.log, store.topic), utc_now, linger))

@@ -13,23 +13,18 @@ from api.site import App
 from cli.running import running
 from cli.serving import Starting
 from cli.settings import Settings
+from cli.stores import all_stores
 from cli.wiring import utc_now
 from cli.wiring_distributed import require_topics
 from cli.wiring_gatekeeper import Gatekeeper, open_gatekeeper
-from cli.wiring_views import ANALYTICS_LINGER, GC_THRESHOLD
-from infra.adapters.chdb_audit import AuditView
+from cli.wiring_views import GC_THRESHOLD
 from infra.adapters.chdb_engine import Analytics
-from infra.adapters.chdb_sink import AnalyticsStore
-from infra.adapters.chdb_usage import UsageView
 from infra.adapters.clickhouse import check_named, open_analytics
 from infra.adapters.kafka_headers import linked
 from infra.adapters.postgres_views import PostgresViews
-from infra.adapters.row_balances import BalancesView
-from infra.adapters.row_directory import DirectoryView
 from infra.adapters.row_parking import RowParking
-from infra.adapters.row_views import Catalog, RowStore
-from projections.engine import Engine, Policy
-from projections.ports import Store
+from infra.adapters.row_views import Catalog
+from projections.engine import Engine
 from streams.faust_lane import Lane
 from streams.faust_runner import FaustRunner
 
@@ -124,14 +119,8 @@ async def open_feeding(
 
 def _lanes(views: PostgresViews, analytics: Analytics) -> list[Lane]:
     catalog, parking = Catalog(views), RowParking(views)
-    stores: list[tuple[Store, Policy, float]] = [
-        (RowStore(catalog, DirectoryView()), Policy.PARK_ORG, 0.0),
-        (RowStore(catalog, BalancesView()), Policy.PARK_ORG, 0.0),
-        (AnalyticsStore(analytics, catalog, UsageView), Policy.PARK_ONE, ANALYTICS_LINGER),
-        (AnalyticsStore(analytics, catalog, AuditView), Policy.PARK_ONE, 0.0),
-    ]
     lanes = []
-    for store, policy, linger in stores:
+    for store, policy, linger in all_stores(catalog, analytics):
         version = store.live()
         engine = Engine(store.name, store.topic, store.open(version), parking, policy, utc_now)
         lanes.append(Lane(store, engine, version, linger))
