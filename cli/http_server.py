@@ -1,7 +1,6 @@
 """Runs an ASGI application until a signal: uvicorn with httptools, the ready line, and a drain at the end."""
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -11,13 +10,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cli.running import keep_start_in_memory, search_cycles_seldom
 from cli.slow_callers import SlowCallers
 from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""Objects made and not freed between two searches for cycles; searches between two of the next generation; and of the last."""
 
 HEAD_BYTES = 64 * 1024
 """About what a request may send beside its body: request line, headers, and the framing of a chunked body."""
@@ -73,7 +70,8 @@ async def serve_app(
     looking = asyncio.ensure_future((slow or SlowCallers()).run(server.server_state.connections))
     try:
         await server.until_started(serving)
-        _settle_memory()
+        keep_start_in_memory()
+        search_cycles_seldom()
         ready(url)
         ends = [serving, looking, *([failed] if failed else [])]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -86,13 +84,6 @@ async def serve_app(
         looking.cancel()
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def _settle_memory() -> None:
-    """Searches for cycles seldom: what a request makes is freed by its counts, and what the start made stays."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

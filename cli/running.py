@@ -1,6 +1,7 @@
 """What runs for ever in a process: work that outlives outages of what it needs, and ends the process if it has a bug."""
 
 import asyncio
+import gc
 import logging
 import resource
 import time
@@ -11,6 +12,9 @@ from domain.errors import Unavailable
 
 AGAIN = 0.2
 """Seconds before work whose needs were unavailable is tried again."""
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""Objects made and not freed between two searches for cycles; searches between two of the next generation; and of the last."""
 
 _TELL_AGAIN = 10.0
 _log = logging.getLogger("tollhouse")
@@ -47,6 +51,17 @@ def allow_many_files() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))
+
+
+def search_cycles_seldom() -> None:
+    """What a request or a batch makes is freed by its counts: hardly any of it is in a cycle."""
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def keep_start_in_memory() -> None:
+    """What the start made stays, and is not searched again."""
+    gc.collect()
+    gc.freeze()
 
 
 @asynccontextmanager

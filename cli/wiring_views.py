@@ -3,11 +3,11 @@
 `open_views` is used by the views process of a running server, and by the command line on a stopped folder.
 """
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cli.running import search_cycles_seldom
 from cli.stores import all_stores
 from cli.wiring import utc_now
 from infra.adapters.chdb_engine import Analytics, in_process
@@ -22,9 +22,6 @@ from streams.local_runner import Feed, LocalRunner
 
 LOCK_SECONDS = 20.0
 """A views process that lost its parent may still be ending when the next one starts."""
-
-GC_THRESHOLD = 100_000
-"""Objects between two searches for cycles: batches are thousands of small objects, and none is in a cycle."""
 
 
 @dataclass(slots=True)
@@ -43,7 +40,7 @@ class Views:
 @contextmanager
 def open_views(folder: DataFolder) -> Iterator[Views]:
     """Opens them; `runner` is to be started by the caller. Raises `Conflict` if another process keeps having them."""
-    gc.set_threshold(GC_THRESHOLD, 50, 50)
+    search_cycles_seldom()
     lock = FolderLock(folder, "views.lock")
     lock.take(LOCK_SECONDS)
     file = ViewsFile(folder.views)

@@ -2,7 +2,6 @@
 gatekeeper beside them."""
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,14 +9,13 @@ from dataclasses import dataclass
 
 from api.metrics import Metrics
 from api.site import App
-from cli.running import running
+from cli.running import running, search_cycles_seldom
 from cli.serving import Starting
 from cli.settings import Settings
 from cli.stores import all_stores
 from cli.wiring import utc_now
 from cli.wiring_distributed import require_topics
 from cli.wiring_gatekeeper import Gatekeeper, open_gatekeeper
-from cli.wiring_views import GC_THRESHOLD
 from infra.adapters.chdb_engine import Analytics
 from infra.adapters.clickhouse import check_named, open_analytics
 from infra.adapters.kafka_headers import linked
@@ -102,7 +100,7 @@ async def open_feeding(
     assert postgres is not None
     assert clickhouse is not None
     check_named(clickhouse)
-    gc.set_threshold(GC_THRESHOLD, 50, 50)
+    search_cycles_seldom()
     async with AsyncExitStack() as stack:
         views = await starting.until("PostgreSQL", lambda: PostgresViews(postgres))
         stack.callback(views.close)
