@@ -7,7 +7,7 @@ from cli.assembling import issue_first_admin_key
 from cli.serving import needed
 from cli.settings import Settings
 from cli.stores import analytics_stores, row_stores
-from cli.wiring_distributed import LEASE_SECONDS
+from cli.wiring_distributed import LEASE_SECONDS, forwarded_later
 from cli.wiring_distributed_control import RELAY
 from commands.handling import Commands
 from domain.admin_key import AdminKeyIssued
@@ -88,7 +88,7 @@ async def _first_admin_key(journal: PostgresJournal, secrets: InstallationSecret
     if await asyncio.to_thread(_has_admin_key, journal):  # bootstrapped before, or carried in with its keys
         return None
     key = make_key(ADMIN, secrets.random(256))
-    commands = Commands(journal, SteadyClock(), secrets, _forwarded_later)
+    commands = Commands(journal, SteadyClock(), secrets, forwarded_later)
     return key if await issue_first_admin_key(commands, key, FIRST_KEY) else None
 
 
@@ -100,7 +100,3 @@ def _has_admin_key(journal: PostgresJournal) -> bool:
             return True
         at = found[-1].position
     return False
-
-
-async def _forwarded_later(position: int) -> None:
-    """No relay runs yet."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import uvloop
@@ -13,7 +13,7 @@ from api.read.app import create_app
 from api.read.deps import ReadDeps
 from api.site import App
 from cli import log_lines
-from cli.running import allow_many_files, kept_running
+from cli.running import allow_many_files, running
 from cli.serve import READ_SIDE, READ_SIDE_OF_ADMIN
 from cli.serving import Starting, needed, serve_process
 from cli.settings import Settings
@@ -67,13 +67,8 @@ async def _open(
     assert settings.secret is not None
     keyring, secrets = Keyring(), InstallationSecrets(settings.secret.get_secret_value().encode())
     follower = ControlFollower(keyring, KafkaLogReader(settings.kafka, CONTROL, patience=PATIENCE))
-    following = asyncio.create_task(kept_running("keyring", follower.run, failed))
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(follower.close)
+        await stack.enter_async_context(running(failed, {"keyring": follower.run}))
         opening = open_distributed_reads(settings, keyring, secrets, SteadyClock(), metrics, starting, failed)
-        async with opening as deps:
-            yield Reads(deps)
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        await follower.close()
+        yield Reads(await stack.enter_async_context(opening))

@@ -22,6 +22,9 @@ answer ages by itself; giving up sooner would make a slow answer of a busy machi
 TOPICS_PATIENCE = 2.0
 """Seconds Kafka may take to answer about its topics before a starting process says that it waits."""
 
+PROOF_SECONDS = 2.0
+"""How long a question about keys and resources waits for the control topic."""
+
 LEASE_SECONDS = 2.0
 """How long a right that one process has lasts without it: what it did stands still for this long if it dies."""
 
@@ -61,6 +64,10 @@ def core_of(settings: Settings) -> Core:
         log=log,
         writer=FactWriter(log, clock, new_id),
     )
+
+
+async def forwarded_later(position: int) -> None:
+    """For commands whose caller does not wait: whoever leads the relay forwards them, as soon as somebody does."""
 
 
 def require_topics(kafka: str) -> None:

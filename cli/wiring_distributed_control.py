@@ -18,7 +18,7 @@ from cli.read import read_mounts
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
-from cli.wiring_distributed import LEASE_SECONDS, Core, core_of, require_topics
+from cli.wiring_distributed import LEASE_SECONDS, PROOF_SECONDS, Core, core_of, require_topics
 from cli.wiring_read_distributed import open_distributed_reads
 from commands.handling import Commands
 from commands.leading import Leader
@@ -40,9 +40,6 @@ THREADS = 128
 
 RELAY = "relay"
 """Name of the lease. Stored format."""
-
-PROOF_SECONDS = 2.0
-"""How long a question about keys and resources waits for the control topic."""
 
 _LOOK_SECONDS = 1.0
 _log = logging.getLogger("tollhouse")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
-from cli.wiring_distributed import LEASE_SECONDS, Core, core_of, require_topics
+from cli.wiring_distributed import LEASE_SECONDS, Core, core_of, forwarded_later, require_topics
 from commands.admission import DELTA
 from commands.handling import Commands
 from commands.keeper import Keeper
@@ -105,7 +105,7 @@ class Gatekeeper:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         core = self.core
         keeper = Keeper(self.gate, core.writer, lambda: RowBalances(self.views), core.keyring, core.clock)
-        commands = Commands(self.journal, core.clock, core.secrets, _forwarded_later)
+        commands = Commands(self.journal, core.clock, core.secrets, forwarded_later)
         overruns = Overruns(lambda: RowBalances(self.views), commands)
         works = {
             "opening": self._keep_open,
@@ -143,10 +143,6 @@ class Gatekeeper:
             _log.warning("another gatekeeper is opening the gate too: %s", error)
         else:
             _log.warning("the gate %s is open again after %.1f s", self.watch.identity, time.monotonic() - began)
-
-
-async def _forwarded_later(position: int) -> None:
-    """Whoever leads the relay does it; nobody waits for it here."""
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from cli.running import every, running
 from cli.serving import Starting, needed
 from cli.settings import Settings
 from cli.stores import all_stores
+from cli.wiring_distributed import PROOF_SECONDS
 from commands.ports import Clock, Secrets
 from domain.errors import NotReady
 from infra.adapters.chdb_audit import AuditChain
@@ -41,9 +42,6 @@ from projections.rebuild import Projection, Rebuilder
 from projections.stored_view import StoredView
 
 NEEDED = ("kafka", "postgres", "clickhouse", "secret")
-
-PROOF_SECONDS = 2.0
-"""How long a key that is not known may wait for the control topic."""
 
 _LOOK_SECONDS = 1.0
 
