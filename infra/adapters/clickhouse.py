@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
@@ -29,23 +30,33 @@ def open_analytics(named: str, *, later: bool = False) -> Analytics:
     check_named(named)
     if named.startswith(IN_PROCESS):
         return in_process(Path(named.removeprefix(IN_PROCESS)))
-    url = urlsplit(named)
 
     def connect(database: str | None) -> Client:
-        return clickhouse_connect.get_client(
-            interface=url.scheme,
-            host=url.hostname,
-            port=url.port or _PORTS[url.scheme],
-            username=unquote(url.username or "default"),
-            password=unquote(url.password or ""),
-            database=database or "__default__",
-            settings=SETTINGS,
-            autogenerate_session_id=False,  # a session takes one query at a time, also one whose caller gave it up
-            connect_timeout=CONNECT_SECONDS,
-            send_receive_timeout=ANSWER_SECONDS,
-        )
+        return server_client(named, database, SETTINGS)
 
-    return Analytics(connect, _database(url.path), later=later)
+    return Analytics(connect, _database(urlsplit(named).path), later=later)
+
+
+def server_client(
+    named: str, database: str | None = None, settings: dict[str, Any] | None = None, patience: float = ANSWER_SECONDS
+) -> Client:
+    """A client of the server at ``http(s)://user:password@host:port``. `database` None: the user's own; `patience`: seconds.
+
+    Raises the client library's `Error` if it does not answer.
+    """
+    url = urlsplit(named)
+    return clickhouse_connect.get_client(
+        interface=url.scheme,
+        host=url.hostname,
+        port=url.port or _PORTS[url.scheme],
+        username=unquote(url.username or "default"),
+        password=unquote(url.password or ""),
+        database=database or "__default__",
+        settings=settings,
+        autogenerate_session_id=False,  # a session takes one query at a time, also one whose caller gave it up
+        connect_timeout=CONNECT_SECONDS,
+        send_receive_timeout=patience,
+    )
 
 
 def check_named(named: str) -> None:

@@ -6,9 +6,7 @@ Raises `Unavailable` with the server's own words, or the client's.
 import re
 import time
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
 
-import clickhouse_connect
 import psycopg
 import redis
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
@@ -17,6 +15,7 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 
 from domain.errors import Unavailable
+from infra.adapters.clickhouse import server_client
 from infra.adapters.kafka_clients import connect
 
 PATIENCE = 5
@@ -78,18 +77,8 @@ def redis_facts(url: str) -> ServerFacts:
 
 def clickhouse_facts(url: str) -> ServerFacts:
     """Of a server; the engine in process has this machine's clock."""
-    place = urlsplit(url)
     try:
-        client = clickhouse_connect.get_client(
-            interface=place.scheme,
-            host=place.hostname,
-            port=place.port or 0,
-            username=unquote(place.username or "default"),
-            password=unquote(place.password or ""),
-            autogenerate_session_id=False,
-            connect_timeout=PATIENCE,
-            send_receive_timeout=PATIENCE,
-        )
+        client = server_client(url, patience=PATIENCE)
         try:
             return ServerFacts(
                 version=_version(str(client.command("SELECT version()"))),
