@@ -22,24 +22,27 @@ class KeyringDirectory:
         self._keyring = keyring
 
     def get(self, org: str, kind: str, id: str) -> Entry | None:
-        state = self._keyring.state(kind, org, id)
-        if is_removed(state):
-            return None
-        version, created = self._keyring.version_of(kind, org, id)
-        return Entry(org, kind, id, version, created, state)
+        return self._entry(org, kind, id)
 
     def list(self, org: str | None, kind: str, after: int, limit: int) -> Sequence[Entry]:
         entries = []
         for found_kind, found_org, name in self._keyring.names():
             if found_kind == kind and org in (None, found_org):
-                entry = KeyringDirectory.get(self, found_org, kind, name)
+                entry = self._entry(found_org, kind, name)
                 if entry is not None and entry.created > after:
                     entries.append(entry)
         return sorted(entries, key=lambda entry: entry.created)[:limit]
 
     def admin(self, key_hash: str) -> Entry | None:
         found = self._keyring.admin(key_hash)
-        return None if found is None else KeyringDirectory.get(self, PLATFORM, admin_key.KIND, found[0])
+        return None if found is None else self._entry(PLATFORM, admin_key.KIND, found[0])
+
+    def _entry(self, org: str, kind: str, id: str) -> Entry | None:
+        state = self._keyring.state(kind, org, id)
+        if is_removed(state):
+            return None
+        version, created = self._keyring.version_of(kind, org, id)
+        return Entry(org, kind, id, version, created, state)
 
 
 class ProvenDirectory(KeyringDirectory):
@@ -50,7 +53,7 @@ class ProvenDirectory(KeyringDirectory):
 
     def __init__(self, keyring: Keyring, patience: float) -> None:
         super().__init__(keyring)
-        self._view, self._patience = keyring, patience
+        self._patience = patience
 
     def get(self, org: str, kind: str, id: str) -> Entry | None:
         self._prove()
@@ -61,14 +64,14 @@ class ProvenDirectory(KeyringDirectory):
         return super().list(org, kind, after, limit)
 
     def admin(self, key_hash: str) -> Entry | None:
-        if not self._view.fresh(time.monotonic()) or self._view.admin(key_hash) is None:
+        if not self._keyring.fresh(time.monotonic()) or self._keyring.admin(key_hash) is None:
             self._prove()
         return super().admin(key_hash)
 
     def _prove(self) -> None:
         """Returns once the view holds everything up to now."""
         asked = time.monotonic()
-        while not self._view.holds(asked):
+        while not self._keyring.holds(asked):
             if time.monotonic() - asked > self._patience:
                 raise NotReady("the view of keys and resources is not fresh: Kafka's control topic is not answering")
             time.sleep(_LOOK_SECONDS)
