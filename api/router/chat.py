@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from api.router.errors import RouterError
+from api.router.errors import NOT_JSON, RouterError
 from commands.admission import Call
 from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
 
@@ -50,9 +50,6 @@ _flag = msgspec.json.Decoder(bool | None).decode
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises: also for text that is no UTF-8, and for nesting deeper than anybody needs."""
-
 
 @dataclass(slots=True)
 class ChatRequest:
@@ -70,7 +67,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         fields = _fields(body)
     except msgspec.ValidationError as error:
         raise RouterError("invalid_value", "the body must be a JSON object") from error
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise RouterError("invalid_json", f"the body is not JSON: {error}") from error
     if "model" not in fields:
         raise RouterError("missing_model", "the field model is required", param="model")
@@ -117,7 +114,7 @@ def _field(fields: dict[str, Raw], name: str, decode: Any, wanted: str) -> Any:
         return None
     try:
         return decode(raw)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise RouterError("invalid_value", f"{name} {wanted}: {error}", param=name) from error
 
 

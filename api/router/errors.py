@@ -45,6 +45,10 @@ _TYPES = {
 }
 
 
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: also for text that is no UTF-8, and for nesting deeper than anybody needs."""
+
+
 class RouterError(TollhouseError):
     """An answer that is an error object. `param` names the field at fault, `extra` adds members to the object."""
 

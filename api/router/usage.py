@@ -2,6 +2,7 @@
 
 import msgspec
 
+from api.router.errors import NOT_JSON
 from domain.facts import Usage
 
 
@@ -32,9 +33,6 @@ class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] = []
 
 
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises, also for nesting without end: a backend's answer never is an error of ours."""
-
 _answer = msgspec.json.Decoder(_Answer).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
@@ -43,7 +41,7 @@ def usage_of_answer(body: bytes, ceiling: int) -> Usage | None:
     """The usage a plain answer reports; None if it reports none that can be true (`ceiling`: tokens, either side)."""
     try:
         report = _answer(body).usage
-    except _NO_JSON:
+    except NOT_JSON:  # a backend's answer never is an error of ours
         return None
     return usage_of(report, ceiling)
 
@@ -52,7 +50,7 @@ def usage_of_chunk(data: bytes, ceiling: int) -> tuple[Usage | None, bool]:
     """The usage a stream's chunk reports, and whether the chunk holds nothing else."""
     try:
         chunk = _chunk(data)
-    except _NO_JSON:
+    except NOT_JSON:
         return None, False
     return usage_of(chunk.usage, ceiling), chunk.usage is not None and not chunk.choices
 
