@@ -25,7 +25,7 @@ Sees = Callable[[str], Awaitable[Callable[[str], bool]]]
 
 @dataclass(frozen=True, slots=True)
 class WorldDeps:
-    """What the service stands on. `lag` counts the records that the view lacks."""
+    """What the service stands on. `lag`: records of this process's partitions that the view lacks."""
 
     paces: Paces
     sees: Sees
@@ -49,10 +49,9 @@ def create_app(deps: WorldDeps) -> FastAPI:
             raise Unauthenticated("no valid key: send Authorization: Bearer th_ak_…")
         if not (await deps.sees(key.strip()))(org):
             raise NotFound("no such organization")
-        now = deps.clock()
-        lag = deps.lag()
-        found = await run_in_threadpool(deps.paces.slowest, org, now - timedelta(hours=hours), limit)
-        return {"data": _shown(found), "as_of": now.isoformat().replace("+00:00", "Z"), "lag_events": lag}
+        since, lag = deps.clock() - timedelta(hours=hours), deps.lag()
+        found = await run_in_threadpool(deps.paces.slowest, org, since, limit)
+        return {"data": _shown(found), "since": since.isoformat().replace("+00:00", "Z"), "lag_events": lag}
 
     answer_problems(app)
     return app

@@ -88,7 +88,9 @@ async def _open(
         follower = ControlFollower(keyring, KafkaLogReader(kafka, CONTROL, patience=PATIENCE))
         stack.push_async_callback(follower.close)
         await stack.enter_async_context(running(failed, {"keyring": follower.run}))
-        metrics.gauge("tollhouse_world_lag_events", "Records that the view lacks", lane.lag)
+        metrics.gauge(
+            "tollhouse_world_lag_events", "Records of this process's partitions that the view lacks", lane.lag
+        )
 
         async def sees(key: str) -> Callable[[str], bool]:
             await proved(keyring)

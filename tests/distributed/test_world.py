@@ -1,5 +1,6 @@
 """The World service: a processor, a projection and an endpoint of its own, beside everything else."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.distributed.house import House, unique
@@ -30,7 +31,11 @@ async def test_world_tells_the_slowest_models_to_whoever_may_know(house: House) 
     def complete(answer: Answer) -> bool:
         return answer.status == 200 and sum(row["requests"] for row in answer.json()["data"]) == 5
 
-    rows: list[dict[str, Any]] = (await eventually(lambda: ask(org, house.admin_key), complete)).json()["data"]
+    began = datetime.now(UTC)
+    answered = (await eventually(lambda: ask(org, house.admin_key), complete)).json()
+    assert began <= datetime.fromisoformat(answered["since"]) + timedelta(hours=1) <= datetime.now(UTC)
+    assert answered["lag_events"] == 0
+    rows: list[dict[str, Any]] = answered["data"]
     assert [(row["model"], row["requests"]) for row in rows] == [(tardy, 2), (quick, 3)]
     assert rows[0]["slowest_ms"] >= rows[0]["mean_ms"] >= 300 > rows[1]["mean_ms"]
     assert len((await ask(org, house.admin_key, "?limit=1")).json()["data"]) == 1
