@@ -11,7 +11,7 @@ from infra.adapters.kafka_topics import COPIES, TOPICS, check_topics
 from infra.adapters.server_facts import ServerFacts, clickhouse_facts, kafka_facts, postgres_facts, redis_facts
 
 NAMES = ("kafka", "postgres", "redis", "clickhouse")
-"""The settings; one of them is enough to mean distributed mode."""
+"""The settings that name a server."""
 
 LEAST = {"kafka": (3, 7), "postgres": (14, 0), "redis": (6, 2), "clickhouse": (25, 3)}
 
@@ -20,11 +20,8 @@ CLOCK_SECONDS = 1.0
 
 
 def examine_servers(settings: Settings) -> Iterator[Finding]:
-    """Nothing in embedded mode."""
+    """One of `NAMES` at least is set."""
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it warns of is a finding
-    named = {name: getattr(settings, name) for name in NAMES}
-    if not any(named.values()):
-        return
     for name in (*NAMES, "secret"):
         if getattr(settings, name) is None:
             yield Finding(
@@ -66,7 +63,7 @@ def _clickhouse(named: str) -> Iterator[Finding]:
     try:
         check_named(named)
     except Invalid as error:
-        yield Finding("clickhouse", False, error.message, "see the README for the forms of TOLLHOUSE_CLICKHOUSE")
+        yield Finding("clickhouse", False, error.message, "set it to http(s)://user:password@host:port/database")
         return
     if named.startswith(IN_PROCESS):
         told = "the engine in process serves one process; name a server for `worker` and `read`"

@@ -202,7 +202,8 @@ def _events(app: typer.Typer) -> None:
         with progress("export") as update:
             head = moving.export(session.settings, file, update)
         session.print([_counts(head)])
-        note(f"the secret must travel along: set TOLLHOUSE_SECRET to what is in {session.settings.data / 'secret'}")
+        where = "the same" if session.settings.secret else f"what is in {session.settings.data / 'secret'}"
+        note(f"the secret must travel along: set TOLLHOUSE_SECRET there to {where}")
 
     @command(app, "import")
     def import_(session: Session, file: Path) -> None:

@@ -138,8 +138,8 @@ class Moved(Struct, frozen=True, kw_only=True):
 async def carry_in(archive: Archive, into: Empty, secret: str, partitions: int, progress: Progress) -> Moved:
     """Writes everything that is not there yet. `secret` is the hash that the archive's head must name.
 
-    Raises `Conflict` (``partition_count``, ``other_secret``, ``not_empty``) before anything is written, `LogUnavailable` or
-    `Unavailable` in the middle: run it again then.
+    Raises `Conflict` (``partition_count``, ``other_secret``, ``not_empty``) before anything is written, also ``not_empty`` in the
+    middle if somebody else writes meanwhile: into new topics then; `LogUnavailable` or `Unavailable` in the middle: run it again.
     """
     head = archive.head
     _require(head, secret, partitions)
