@@ -91,7 +91,7 @@ class _Lane:
             self._used().assign([TopicPartition(*self._place, offset)])
             self._at = offset
         messages = self._taken(min(limit, self._end - offset))
-        if self._chained:
+        if self._chained:  # the stubs allow for what may be sent, too; what is received is a list of bytes
             records = [self._record(m, *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]
         else:
             records = [self._record(message) for message in messages]

@@ -355,7 +355,6 @@ class TestLeaders:
             try:
                 others = ",".join(each for number, each in enumerate(servers.split(","), 1) if number != old)
                 await until(lambda: leader(others, name) not in (old, -1), "another leader")
-                await asyncio.sleep(2.0)  # standing still is the attack
             finally:
                 await asyncio.to_thread(stack_of_three.resume, f"kafka-{old}")
             itself = servers.split(",")[old - 1]

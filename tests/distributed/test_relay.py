@@ -146,5 +146,5 @@ async def test_while_the_relay_stands_still_nobody_guesses(house: House) -> None
     finally:
         control.child.signal(signal.SIGCONT)
     await revoking
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.0)  # for so long after its answer a revoked key may still be good, and no longer
     assert {(await house.chat(key, model)).code for _ in range(4)} == {"invalid_api_key"}
