@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench import distributed, load, nginx
 from tests.bench.processes import cpu_seconds, free_port, own_cpu_seconds, process, require, wait_for
-from tests.bench.product import Server, commands_per_second, server
+from tests.bench.product import commands_per_second, server
 
 GATEWAY, REST = 0, 1
 """Cores: the proxy under measurement has one to itself."""
@@ -60,7 +60,8 @@ def _bench(folder: Path, seconds: int) -> None:
             print(f"views: {lag:,} records behind at the end of the load, {target.seconds_to_zero():.1f} s to zero")
             _table(rows)
             print(f"ratio to nginx at 64 connections: {ours / best:.2f}")
-            _replays(target)
+            for name in ("balances", "usage"):
+                print(target.rebuild(name))
             for threads in (1, 16):
                 print(f"commands/s, {threads} admins: {commands_per_second(target, threads, seconds / 2):,.0f}")
         distributed.bench(folder / "distributed", f"http://127.0.0.1:{backend}", PLAIN, seconds, GATEWAY, REST)
@@ -103,23 +104,6 @@ def _streams(folder: Path, seconds: int) -> None:
         print(
             f"streams of {EVENTS} events, 64 at once: {figures.per_second:,.0f} streams/s, "
             f"{figures.per_second * EVENTS:,.0f} events/s, {micros:.1f} us CPU an event, {figures.errors} errors"
-        )
-
-
-def _replays(target: Server) -> None:
-    """Rebuilds each projection of what the load left behind."""
-    import time
-
-    for name in ("balances", "usage"):
-        began = time.monotonic()
-        operation = target.call("POST", f"/admin/v1/projections/{name}/rebuild")["operation"]
-        while (state := target.call("GET", f"/admin/v1/operations/{operation}"))["status"] == "running":
-            time.sleep(0.05)
-        seconds = time.monotonic() - began
-        result = state["result"]
-        print(
-            f"rebuild {name}: {result['events']:,} events in {seconds:.1f} s: {result['events'] / seconds:,.0f} events/s,"
-            f" equal: {result['equal']}"
         )
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: Sequence[str], core: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`command` pinned to a core, its output in `log`; ended by SIGTERM, after 20 s by SIGKILL."""
+def process(
+    command: Sequence[str], core: int, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` pinned to a core, its output in `log`; ended by SIGTERM, after 20 s by SIGKILL. `environ` None: as ours."""
     with log.open("wb") as out:
-        child = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=out, stderr=out)
+        child = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=out, stderr=out, env=environ)
     try:
         yield child
     finally:
