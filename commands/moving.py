@@ -150,7 +150,8 @@ async def carry_in(archive: Archive, into: Empty, secret: str, partitions: int, 
         done += count
         progress(done, head.records)
 
-    control = await asyncio.to_thread(_same_beginning, into.control, 0, (_linked(r) for r in archive.control()))
+    control = (await asyncio.to_thread(into.control.ends))[0]
+    await asyncio.to_thread(_same_beginning, into.control, 0, control, (_linked(r) for r in archive.control()))
     there = await asyncio.to_thread(_facts_there, archive, into.facts, partitions)
     journal = await asyncio.to_thread(into.restore, archive.journal(), archive.commands())
     wrote(head.journal + head.commands)
@@ -185,18 +186,21 @@ def _linked(record: ControlRecord) -> _Comparable:
     return record.position, record.previous, record.body
 
 
-def _facts_there(archive: Archive, topic: Topic, partitions: int) -> list[int]:
+def _facts_there(archive: Archive, topic: Topic, partitions: int) -> Sequence[int]:
     """Of each partition, how many records of the archive are in the topic."""
-    there = dict.fromkeys(range(partitions), -1)
+    ends = topic.ends()
+    unnamed = set(range(partitions))
     for partition, records in groupby(archive.facts(), key=lambda record: record.partition):
-        there[partition] = _same_beginning(topic, partition, ((0, 0, record.body) for record in records))
-    nothing: Iterator[_Comparable] = iter(())
-    return [_same_beginning(topic, p, nothing) if count < 0 else count for p, count in there.items()]
+        _same_beginning(topic, partition, ends[partition], ((0, 0, record.body) for record in records))
+        unnamed.discard(partition)
+    for partition in unnamed:
+        _same_beginning(topic, partition, ends[partition], iter(()))
+    return ends
 
 
-def _same_beginning(topic: Topic, partition: int, wanted: Iterator[_Comparable]) -> int:
-    """How many records the partition holds. Raises `Conflict` unless they are the first of `wanted`."""
-    end, offset = topic.ends()[partition], 0
+def _same_beginning(topic: Topic, partition: int, end: int, wanted: Iterator[_Comparable]) -> None:
+    """Raises `Conflict` unless the records of the partition, `end` in number, are the first of `wanted`."""
+    offset = 0
     while offset < end:
         found = topic.read(partition, offset, _CHUNK)
         for record in found:
@@ -206,7 +210,6 @@ def _same_beginning(topic: Topic, partition: int, wanted: Iterator[_Comparable])
                     code="not_empty",
                 )
             offset += 1
-    return end
 
 
 def _chains(records: Iterator[ControlRecord]) -> Iterator[list[ControlRecord]]:
