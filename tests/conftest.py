@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-import hypothesis  # noqa: F401  # its plugin would import it at the very end, where Python 3.11 may fail to compile it
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from infra.stack import Stack
 from tests.lab import Lab
 from tests.postgres import PostgresServer, running_postgres
 from tests.stack import fresh_stack
+
+settings.register_profile("tollhouse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long a machine takes for an example is no property of the product."""
+settings.load_profile("tollhouse")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,18 +9,20 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from api.router.chat import parse_chat
-from api.router.errors import STATUS, RouterError, error_body
+from api.router.errors import STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
+from api.router.faces.chat import ChatFace
+from api.router.faces.face import Asked, Carriage, Face
+from api.router.faces.openai import OpenAIFace
 from api.router.forward import Forward
 from api.router.limits import rate_headers
-from commands.admission import Admission, Call, Denied
+from commands.admission import Admission, Denied
 from commands.denials import Denials
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Refused, Upstream
@@ -39,6 +41,9 @@ _log = logging.getLogger("tollhouse.router")
 _MAX_HASHES = 200_000
 _MAX_NAME = 200
 """Characters that are kept of a model's name that may be anything."""
+
+_FACES: Mapping[str, Face] = {"/v1/chat/completions": ChatFace()}
+_OPENAI = OpenAIFace()
 
 DEFAULT_MAX_BODY = 32 * 1024 * 1024
 
@@ -74,10 +79,12 @@ class Router:
         exchange = Exchange(self.new_id("req"), scope, receive, send)
         method, path = scope["method"], scope["path"]
         endpoint, code = "unknown", ""
+        face = _FACES.get(path)
+        show = face or _OPENAI
         try:
-            if method == "POST" and path == "/v1/chat/completions":
-                endpoint = "chat.completions"
-                await self._chat(exchange)
+            if face is not None and method == "POST":
+                endpoint = face.endpoint
+                await self._infer(exchange, face)
             elif method == "GET" and path == "/v1/models":
                 endpoint = "models"
                 await exchange.send_json(200, self._models(self._caller(exchange)))
@@ -88,49 +95,58 @@ class Router:
                 raise RouterError("unknown_url", f"there is no {method} {path}")
         except TollhouseError as error:
             code = error.code
-            await self._refuse(exchange, error)
+            await self._refuse(exchange, error, show)
         except Exception:
             _log.exception("request %s", exchange.id)
             code = "internal_error"
             if exchange.started:
                 raise  # the server cuts the connection: a torn answer must not look whole
-            await self._refuse(exchange, TollhouseError("an error of ours; it is in the log", code=code))
+            await self._refuse(exchange, TollhouseError("an error of ours; it is in the log", code=code), show)
         self.observe(endpoint, exchange.status, code)
 
-    # -- chat
+    # -- inference
 
-    async def _chat(self, exchange: Exchange) -> None:
+    async def _infer(self, exchange: Exchange, face: Face) -> None:
         hashed = self._hash_of(exchange)
         self._who(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
         caller = self._who(hashed)  # who that is now: the body may have taken its time
-        request = parse_chat(body)
-        call = request.call
+        asked = face.parse(body)
+        call = asked.call
         call.once = self._once(exchange, caller)
         try:
-            model, target = self._choose(caller, call)
+            model, target, carriage = self._choose(caller, asked)
             admitted = await self.admission.admit(exchange.id, caller, call, model)
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
             status = self._status(denied, caller)
             self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied)
             raise self._explained(denied, caller, status) from error
-        await self._forward.chat(exchange, admitted, request, body, target, model.context_tokens)
+        await self._forward.carry(exchange, admitted, face, carriage, target, model.context_tokens)
 
-    def _choose(self, caller: Caller, call: Call) -> tuple[PublishedModel, Target]:
+    def _choose(self, caller: Caller, asked: Asked) -> tuple[PublishedModel, Target, Carriage]:
         """The seam where routing comes: today the first usable route of the lowest tier."""
         if caller.refusal is not None:
             raise RouterError(caller.refusal, caller.refusal.replace("_", " "))
-        model = self.keyring.model(call.model)
+        name = asked.call.model
+        model = self.keyring.model(name)
         if model is None:
-            raise RouterError("model_not_found", f"there is no model {call.model!r:.200}", param="model")
+            raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
         if caller.models is not None and model.id not in caller.models:
             raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
-        usable = tuple(target for target in model.targets if target.protocol == "openai")
+        carriages: dict[str, Carriage] = {}
+        cannot: RouterError | None = None
+        for protocol in {target.protocol for target in model.targets}:
+            try:
+                carriages[protocol] = asked.carriage(protocol)
+            except RouterError as error:
+                cannot = error
+        usable = tuple(target for target in model.targets if target.protocol in carriages)
         if not usable:
-            raise RouterError("no_backend", f"no backend of {model.id} can take requests")
+            raise cannot or RouterError("no_backend", f"no backend of {model.id} can take requests")
         # what is admitted names the first target, and has its deadline
-        return (model if usable == model.targets else replace(model, targets=usable)), usable[0]
+        chosen = model if usable == model.targets else replace(model, targets=usable)
+        return chosen, usable[0], carriages[usable[0].protocol]
 
     def _once(self, exchange: Exchange, caller: Caller) -> str | None:
         """The keyed hash of service key and Idempotency-Key: what the gate and the facts keep of it."""
@@ -182,7 +198,7 @@ class Router:
 
     # -- refusals
 
-    async def _refuse(self, exchange: Exchange, error: TollhouseError) -> None:
+    async def _refuse(self, exchange: Exchange, error: TollhouseError, show: Face | OpenAIFace) -> None:
         if exchange.started:
             return
         status = getattr(error, "status", None) or STATUS.get(error.code, 500)
@@ -190,7 +206,7 @@ class Router:
         if status == 503:
             headers.append((b"retry-after", b"1"))
         extra = getattr(error, "extra", None)
-        body = error_body(status, error.code, error.message, getattr(error, "param", None), extra)
+        body = show.error(status, error.code, error.message, getattr(error, "param", None), extra)
         await exchange.send_bytes(status, body, headers)
 
     def _status(self, denied: Denied, caller: Caller) -> int:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from api.router.chat import ChatRequest, outgoing
-from api.router.errors import RouterError, error_body
+from api.router.errors import RouterError
 from api.router.exchange import Exchange, Headers
+from api.router.faces.face import Carriage, Face, Relay
 from api.router.limits import rate_headers
-from api.router.sse import EventRelay
-from api.router.usage import usage_of_answer
 from commands.admission import Admitted
 from commands.outcomes import Outcomes
 from commands.ports import Upstream, UpstreamResponse
@@ -38,27 +36,26 @@ class Forward:
         self._loop = asyncio.get_running_loop()
         self._heads: dict[Target, bytes] = {}
 
-    async def chat(
-        self, exchange: Exchange, admitted: Admitted, request: ChatRequest, body: bytes, target: Target, context: int
+    async def carry(
+        self, exchange: Exchange, admitted: Admitted, face: Face, carriage: Carriage, target: Target, context: int
     ) -> None:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``) once the failure is on the books."""
         began = time.monotonic()
         try:
             head = self._head(target) + b"x-request-id: " + admitted.request.encode() + b"\r\n"
-            payload = outgoing(request, body, target.upstream_model, admitted.grant)
+            payload = carriage.body(target.upstream_model, admitted.grant)
         except Exception:
             await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=())
             raise
         try:
-            response = await self._upstream.send(target.url, "/chat/completions", head, payload, target.timeout_seconds)
+            response = await self._upstream.send(target.url, carriage.path, head, payload, target.timeout_seconds)
         except UpstreamFailed as failure:
             await self._lost(admitted, target, failure, began)
         ceiling = (context or _CEILING_WITHOUT_CONTEXT) * admitted.call.choices  # usage is the sum over all choices
         if response.streamed and response.status == 200:
-            relay = EventRelay(request.wants_usage, ceiling)
-            await self._stream(exchange, admitted, target, response, relay, began)
+            await self._stream(exchange, admitted, face, target, response, carriage.relay(ceiling), began)
         else:
-            await self._plain(exchange, admitted, target, response, ceiling, began)
+            await self._plain(exchange, admitted, carriage, target, response, ceiling, began)
 
     # -- plain
 
@@ -66,6 +63,7 @@ class Forward:
         self,
         exchange: Exchange,
         admitted: Admitted,
+        carriage: Carriage,
         target: Target,
         response: UpstreamResponse,
         ceiling: int,
@@ -73,7 +71,7 @@ class Forward:
     ) -> None:
         status = response.status
         tries = (Try(backend=target.backend, status=status, ms=self._ms(began)),)
-        usage = usage_of_answer(response.body, ceiling)
+        usage, body = carriage.answer(response.body, ceiling)
         if status in _PERHAPS_SERVED and usage is None:
             failure = UpstreamFailed(f"the backend answered {status}", sent=True)
             await self._outcomes.unconfirmed(admitted, failure, backend=target.backend, tries=tries)
@@ -83,7 +81,7 @@ class Forward:
             if not 400 <= status < 500:
                 raise RouterError("upstream_error", f"the backend answered {status}")
             headers = [(b"x-tollhouse-backend", target.backend.encode()), *_passed(response.headers)]
-            await exchange.send_bytes(status, response.body, headers)
+            await exchange.send_bytes(status, carriage.refusal(status, response.body), headers)
             return
         estimated = usage is None
         if usage is None:
@@ -98,7 +96,7 @@ class Forward:
             *_budget_headers(admitted, cost),
             *_passed(response.headers),
         ]
-        await exchange.send_bytes(status, response.body, headers)
+        await exchange.send_bytes(status, body, headers)
 
     # -- streams
 
@@ -106,9 +104,10 @@ class Forward:
         self,
         exchange: Exchange,
         admitted: Admitted,
+        face: Face,
         target: Target,
         response: UpstreamResponse,
-        relay: EventRelay,
+        relay: Relay,
         began: float,
     ) -> None:
         headers: Headers = [
@@ -142,7 +141,7 @@ class Forward:
         if failure is not None and not abandoned:
             tries = (Try(backend=target.backend, status=200, error=failure.code, ms=self._ms(began)),)
             await self._outcomes.unconfirmed(admitted, failure, backend=target.backend, tries=tries)
-            closing = b"data: " + error_body(502, failure.code, failure.message) + b"\n\n"
+            closing = face.error_event(502, failure.code, failure.message)
         else:
             await self._served(admitted, target, relay, began, first_token, abandoned=abandoned)
             closing = relay.rest()
@@ -156,7 +155,7 @@ class Forward:
         self,
         admitted: Admitted,
         target: Target,
-        relay: EventRelay,
+        relay: Relay,
         began: float,
         first_token: float | None,
         *,

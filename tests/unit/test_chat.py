@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.router.chat import MAX_CHOICES, MAX_OUTPUT, ChatRequest, outgoing, parse_chat
 from api.router.errors import RouterError
+from api.router.faces.chat import MAX_CHOICES, ChatRequest, parse_chat
+from api.router.faces.fields import MAX_OUTPUT
 from commands.admission import Call
 from domain.bound import OVERHEAD
 
@@ -163,7 +164,7 @@ def raw(sent: bytes) -> dict[str, bytes]:
 def test_what_needs_no_change_goes_as_it_came(more: bytes) -> None:
     """Byte for byte."""
     sent, request = odd(more)
-    assert outgoing(request, sent, "m", 20) == sent
+    assert request.carriage("openai").body("m", 20) == sent
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_what_needs_no_change_goes_as_it_came(more: bytes) -> None:
 def test_only_what_must_change_is_touched(more: bytes, upstream: str, changed: dict[str, bytes]) -> None:
     """Model name, granted cap, usage on streams; every other value keeps its bytes, and fields their order."""
     sent, request = odd(more)
-    went = raw(outgoing(request, sent, upstream, 20))
+    went = raw(request.carriage("openai").body(upstream, 20))
     assert went == {**raw(sent), **changed}
     assert list(went) == list({**raw(sent), **changed})
 
@@ -198,5 +199,5 @@ def test_the_cap_in_force_is_the_one_that_is_changed() -> None:
     """Of two caps the larger is the one that was held for."""
     for fields in ({"max_tokens": 9, "max_completion_tokens": 7}, {"max_tokens": 7, "max_completion_tokens": 9}):
         sent = body(**fields)
-        went = json.loads(outgoing(parse_chat(sent), sent, "m", 8))
+        went = json.loads(parse_chat(sent).carriage("openai").body("m", 8))
         assert sorted((went["max_tokens"], went["max_completion_tokens"])) == [7, 8]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api.router.chat import parse_chat
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
+from api.router.faces.chat import ChatFace, parse_chat
 from api.router.forward import Forward
 from commands.admission import Admitted
 from commands.fact_writer import FactWriter
@@ -108,7 +108,7 @@ class House:
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
         forward = Forward(self, outcomes, lambda sealed: f"th-{sealed}")
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
-        await forward.chat(exchange, admitted, request, body, TARGET, context=1000)
+        await forward.carry(exchange, admitted, ChatFace(), request.carriage("openai"), TARGET, context=1000)
 
     async def _receive(self) -> dict[str, Any]:
         await self.left.wait()

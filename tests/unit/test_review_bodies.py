@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from api.router.chat import parse_chat
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
+from api.router.faces.chat import parse_chat
 
 MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 LONG = 1_000_000

@@ -2,7 +2,7 @@
 
 import json
 
-from api.router.sse import EventRelay
+from api.router.faces.chat_stream import EventRelay
 from domain.facts import Usage
 
 CONTENT = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'

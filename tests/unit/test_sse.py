@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.router.sse import EventRelay
+from api.router.faces.chat_stream import EventRelay
 from domain.facts import Usage
 
 CEILING = 1000

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.router.chat import parse_chat
 from api.router.exchange import Exchange
+from api.router.faces.chat import ChatFace, parse_chat
 from api.router.forward import Forward
 from commands.admission import Admitted
 from commands.fact_writer import FactWriter
@@ -82,7 +82,9 @@ async def test_what_was_seen_is_charged() -> None:
 
     exchange = Exchange("req_1", {"headers": []}, receive, send)
     target = Target("fake", "http://fake/v1", "openai", None, 30.0, "m", 1, 0)
-    task = asyncio.ensure_future(forward.chat(exchange, admitted, request, BODY, target, 1000))
+    task = asyncio.ensure_future(
+        forward.carry(exchange, admitted, ChatFace(), request.carriage("openai"), target, 1000)
+    )
     await seen.wait()
     await asyncio.sleep(0)
     task.cancel()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.router.usage import usage_of_answer, usage_of_chunk
+from api.router.faces.chat_usage import usage_of_answer, usage_of_chunk
 from domain.facts import Usage
 
 CEILING = 100

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from api.router.usage import usage_of_chunk
+from api.router.faces.chat_usage import usage_of_chunk
 from domain.facts import Usage
 
 _BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")

@@ -1,0 +1,169 @@
+"""``/v1/chat/completions``: what a request asks for, and the body that goes to an OpenAI backend.
+
+The body is parsed once, into raw fields: only the few that decide about money are looked into, and all others reach the
+backend as the caller's bytes. `domain.bound` says what makes a cost unbounded.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from api.router.errors import RouterError
+from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_usage import usage_of_answer
+from api.router.faces.face import Carriage
+from api.router.faces.fields import cap_of, field_of, fields_of, flag, integer, model_of
+from api.router.faces.openai import OpenAIFace
+from commands.admission import Call
+from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
+from domain.facts import Usage
+
+MAX_CHOICES = 128
+_MAX_NAME = 200
+
+_LIST, _TEXT, _NULL = b'["n'  # the first byte of a message's content
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Raw = Raw(b"null")
+    audio: Raw = Raw(b"null")
+
+
+class _Tool(msgspec.Struct):
+    type: str = "function"
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_parts = msgspec.json.Decoder(list[_Part]).decode
+_tools = msgspec.json.Decoder(list[_Tool] | None).decode
+_stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_encode = msgspec.json.encode
+
+
+class ChatFace(OpenAIFace):
+    """See the module."""
+
+    endpoint = "chat.completions"
+
+    def parse(self, body: bytes) -> "ChatRequest":
+        """See `Face.parse`."""
+        return parse_chat(body)
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """`call` is what admission needs; `wants_usage`: the caller asked for usage on the stream; the rest makes the body that
+    goes to a backend."""
+
+    call: Call
+    wants_usage: bool
+    fields: dict[str, Raw]
+    cap_field: str
+    sent: bytes
+
+    def carriage(self, protocol: str) -> Carriage:
+        """See `Asked.carriage`."""
+        if protocol != "openai":
+            raise RouterError("unsupported_parameter", f"no backend of this model speaks {self.call.endpoint}")
+        return ChatCarriage(self)
+
+
+class ChatCarriage:
+    """To a backend that speaks the same: bytes pass."""
+
+    __slots__ = ("_asked",)
+    path = "/chat/completions"
+
+    def __init__(self, asked: ChatRequest) -> None:
+        self._asked = asked
+
+    def body(self, upstream_model: str, grant: int) -> bytes:
+        """See `Carriage.body`. On streams usage is asked for."""
+        asked = self._asked
+        call, changed = asked.call, {}
+        if upstream_model != call.model:
+            changed["model"] = Raw(_encode(upstream_model))
+        if call.cap != grant:
+            changed[asked.cap_field] = Raw(b"%d" % grant)
+        if call.stream and not asked.wants_usage:
+            options = msgspec.json.decode(asked.fields["stream_options"]) if "stream_options" in asked.fields else None
+            changed["stream_options"] = Raw(_encode({**(options or {}), "include_usage": True}))
+        return _encode({**asked.fields, **changed}) if changed else asked.sent
+
+    def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
+        """See `Carriage.answer`."""
+        return usage_of_answer(body, ceiling), body
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        """See `Carriage.refusal`: it is the caller's own protocol."""
+        del status
+        return body
+
+    def relay(self, ceiling: int) -> EventRelay:
+        """See `Carriage.relay`."""
+        return EventRelay(self._asked.wants_usage, ceiling)
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """See `Face.parse`."""
+    fields = fields_of(body)
+    model = model_of(fields)
+    stream = bool(field_of(fields, "stream", flag, "must be true or false"))
+    options = field_of(fields, "stream_options", _stream_options, "must be an object")
+    cap, cap_field = cap_of(fields, ("max_completion_tokens", "max_tokens"))
+    choices = field_of(fields, "n", integer, "must be a whole number")
+    if choices is not None and not 1 <= choices <= MAX_CHOICES:
+        raise RouterError("invalid_value", f"must be between 1 and {MAX_CHOICES}", param="n")
+    unbounded, context = _unbounded(fields)
+    call = Call(
+        endpoint=ChatFace.endpoint,
+        model=model,
+        stream=stream,
+        input_bound=text_bound(len(body)),
+        estimated_input=len(body) // 4,
+        cap=cap,
+        choices=choices or 1,
+        unbounded=unbounded,
+        context_bounded=context,
+    )
+    return ChatRequest(call, bool(options and options.include_usage), fields, cap_field, body)
+
+
+def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
+    """The field whose cost nothing bounds, and whether the input is bounded by the model's context window only."""
+    messages = field_of(fields, "messages", _messages, "must be a list of objects with a role")
+    if not messages:
+        raise RouterError("invalid_value", "messages must hold at least one message", param="messages")
+    context = False
+    for message in messages:
+        first = memoryview(message.content)[0]  # a copy of the text would cost more than everything else here
+        if first == _LIST:
+            for part in field_of(
+                {"messages": message.content}, "messages", _parts, "content must be text or a list of parts"
+            ):
+                if part.type in CONTEXT_BOUNDED_PARTS:
+                    context = True
+                elif part.type not in FREE_PARTS:
+                    return f"messages content part {part.type!r:.{_MAX_NAME}}", context
+        elif first not in (_TEXT, _NULL):
+            raise RouterError("invalid_value", "content must be text or a list of parts", param="messages")
+        context = context or bytes(message.audio) != b"null"
+    for name in fields.keys() - PLAIN_FIELDS:
+        if bytes(fields[name]) not in (b"null", b"false", b"[]", b"{}"):
+            return name[:_MAX_NAME], context
+    tools = field_of(fields, "tools", _tools, "must be a list of objects")
+    if tools and any(tool.type != "function" for tool in tools):
+        return "tools", context
+    if "service_tier" in fields and bytes(fields["service_tier"]) not in PLAIN_TIERS:
+        return "service_tier", context
+    return None, context

@@ -1,0 +1,66 @@
+"""Fields of a request's body, as raw JSON: each face decodes the few it looks into, and the error names the field."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from api.router.errors import NOT_JSON, RouterError
+
+MAX_OUTPUT = 10_000_000
+"""Tokens of an output cap, at most."""
+
+Fields = dict[str, Raw]
+
+integer = msgspec.json.Decoder(int | None).decode
+flag = msgspec.json.Decoder(bool | None).decode
+text = msgspec.json.Decoder(str).decode
+
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def fields_of(body: bytes) -> Fields:
+    """The members of a body. Raises `RouterError` (``invalid_json``, ``invalid_value``)."""
+    try:
+        return _fields(body)
+    except msgspec.ValidationError as error:
+        raise RouterError("invalid_value", "the body must be a JSON object") from error
+    except NOT_JSON as error:
+        raise RouterError("invalid_json", f"the body is not JSON: {error}") from error
+
+
+def field_of(fields: Mapping[str, Raw], name: str, decode: Callable[[Raw], Any], wanted: str) -> Any:
+    """A member decoded, None if it is absent. Raises `RouterError` (``invalid_value``): ``<name> <wanted>: <why>``."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except NOT_JSON as error:
+        raise RouterError("invalid_value", f"{name} {wanted}: {error}", param=name) from error
+
+
+def model_of(fields: Mapping[str, Raw]) -> str:
+    """The model asked for. Raises `RouterError` (``missing_model``, ``invalid_value``)."""
+    if "model" not in fields:
+        raise RouterError("missing_model", "the field model is required", param="model")
+    model: str = field_of(fields, "model", text, "must be a string")
+    if not model:
+        raise RouterError("missing_model", "the field model is empty", param="model")
+    return model
+
+
+def cap_of(fields: Mapping[str, Raw], names: Sequence[str]) -> tuple[int | None, str]:
+    """The largest of the output caps stated (which one a backend heeds is not known), and the field that states it: the
+    first of `names` where none does. Raises `RouterError` (``invalid_value``)."""
+    largest, field = None, names[0]
+    for name in names:
+        value = field_of(fields, name, integer, "must be a whole number")
+        if value is None:
+            continue
+        if not 1 <= value <= MAX_OUTPUT:
+            raise RouterError("invalid_value", f"{name} must be between 1 and {MAX_OUTPUT}", param=name)
+        if largest is None or value > largest:
+            largest, field = value, name
+    return largest, field
