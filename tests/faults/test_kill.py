@@ -240,6 +240,8 @@ def compare(attack: Attack, rows: dict[str, Row]) -> None:
         if code == "upstream_error":
             assert rows[id].outcome in ("failed", "unconfirmed"), rows[id]
             assert (id in exact) == (rows[id].outcome == "unconfirmed"), rows[id]
+        elif code == "upstream_timeout":
+            assert rows[id].outcome == "unconfirmed", rows[id]
         else:
             assert id not in exact, f"refused with {code} and served all the same: {id}"
     for (org, _), limit in attack.limits.items():
