@@ -8,6 +8,9 @@ parts are a whitelist: what is not on it has no bound, and is refused under a ha
 OVERHEAD = 128
 """Tokens that a backend's chat template may add to any request."""
 
+TOOLS_OVERHEAD = 1024
+"""Tokens that a backend may add to a request with tools or a schema of the answer, to explain them to the model."""
+
 PLAIN_FIELDS = frozenset(
     {
         "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature", "top_p",
@@ -27,7 +30,37 @@ CONTEXT_BOUNDED_PARTS = frozenset({"image_url", "input_audio", "file"})
 PLAIN_TIERS = frozenset({b'"default"', b'"auto"', b"null"})
 """Service tiers (as JSON) that are billed at the listed price."""
 
+MESSAGES_FIELDS = frozenset(
+    {
+        "model", "messages", "system", "max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata",
+        "tools", "tool_choice", "thinking", "output_config", "service_tier", "speed", "cache_control",
+    }
+)  # fmt: skip
+"""`PLAIN_FIELDS` of Anthropic's messages. `speed` and lifetimes of caches are looked into."""
 
-def text_bound(body_bytes: int) -> int:
-    """Tokens that the input of a request cannot exceed, if it holds text only."""
-    return body_bytes + OVERHEAD
+FREE_BLOCKS = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "tool_result", "search_result"})
+"""`FREE_PARTS` of Anthropic's messages."""
+
+CONTEXT_BOUNDED_BLOCKS = frozenset({"image", "document"})
+"""`CONTEXT_BOUNDED_PARTS` of Anthropic's messages, wherever their source is."""
+
+PLAIN_TOOLS = frozenset({"custom"})
+"""Kinds of tool, without their version, that the caller runs and whose description is in the body."""
+
+CONTEXT_BOUNDED_TOOLS = frozenset({"bash", "text_editor", "memory", "computer", "computer_toolset", "browser_toolset"})
+"""Kinds of tool that the caller runs and that the backend describes to the model in words of its own. What is on neither list
+runs at the backend, which then answers itself: any number of times."""
+
+PLAIN_BETAS = frozenset(
+    {
+        "claude-code", "computer-use", "fine-grained-tool-streaming", "interleaved-thinking",
+        "model-context-window-exceeded", "output-128k", "output-300k", "pdfs", "prompt-caching", "structured-outputs",
+        "token-counting", "token-efficient-tools",
+    }
+)  # fmt: skip
+"""Names in ``anthropic-beta``, without their date, that change no price and no bound."""
+
+
+def text_bound(body_bytes: int, *, tools: bool = False) -> int:
+    """Tokens that the input of a request cannot exceed, if it holds text only. `tools`: it describes tools or a schema."""
+    return body_bytes + OVERHEAD + (TOOLS_OVERHEAD if tools else 0)

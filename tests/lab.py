@@ -188,11 +188,18 @@ class Lab:
         await self.admin("PUT", f"/orgs/{org}/budgets/{budget}", body)
 
     async def model(
-        self, model: str, url: str, price: Mapping[str, str] = PRICE, backend: str = "fake", timeout_seconds: float = 60
+        self,
+        model: str,
+        url: str,
+        price: Mapping[str, str] = PRICE,
+        backend: str = "fake",
+        timeout_seconds: float = 60,
+        **terms: str,
     ) -> None:
-        """A model with a price, served under its own name by a backend at `url`."""
-        terms = {"url": url, "protocol": "openai", "timeout_seconds": timeout_seconds}
-        await self.admin("PUT", f"/backends/{backend}", terms)
+        """A model with a price, served under its own name by a backend at `url`. `terms` of the backend: ``protocol``,
+        ``credential``."""
+        terms = {"url": url, "protocol": "openai", **terms}
+        await self.admin("PUT", f"/backends/{backend}", {**terms, "timeout_seconds": timeout_seconds})
         route = {"backend": backend, "upstream_model": model, "weight": 1, "tier": 0}
         caps = {"max_output_tokens": 256, "context_tokens": 100_000}
         await self.admin("PUT", f"/models/{model}", {"routes": [route], **caps})

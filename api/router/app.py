@@ -17,8 +17,10 @@ import msgspec
 
 from api.router.errors import STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
+from api.router.faces.anthropic import AnthropicFace
 from api.router.faces.chat import ChatFace
-from api.router.faces.face import Asked, Carriage, Face
+from api.router.faces.face import Asked, Carriage, Errors, Face
+from api.router.faces.messages import MessagesFace
 from api.router.faces.openai import OpenAIFace
 from api.router.forward import Forward
 from api.router.limits import rate_headers
@@ -42,8 +44,8 @@ _MAX_HASHES = 200_000
 _MAX_NAME = 200
 """Characters that are kept of a model's name that may be anything."""
 
-_FACES: Mapping[str, Face] = {"/v1/chat/completions": ChatFace()}
-_OPENAI = OpenAIFace()
+_FACES: Mapping[str, Face] = {"/v1/chat/completions": ChatFace(), "/v1/messages": MessagesFace()}
+_OPENAI, _ANTHROPIC = OpenAIFace(), AnthropicFace()
 
 DEFAULT_MAX_BODY = 32 * 1024 * 1024
 
@@ -80,7 +82,9 @@ class Router:
         method, path = scope["method"], scope["path"]
         endpoint, code = "unknown", ""
         face = _FACES.get(path)
-        show = face or _OPENAI
+        show: Errors = face or _OPENAI
+        if path.startswith("/v1/messages"):
+            show, exchange.id_header = face or _ANTHROPIC, b"request-id"
         try:
             if face is not None and method == "POST":
                 endpoint = face.endpoint
@@ -111,7 +115,7 @@ class Router:
         self._who(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
         caller = self._who(hashed)  # who that is now: the body may have taken its time
-        asked = face.parse(body)
+        asked = face.parse(body, exchange.header)
         call = asked.call
         call.once = self._once(exchange, caller)
         try:
@@ -198,7 +202,7 @@ class Router:
 
     # -- refusals
 
-    async def _refuse(self, exchange: Exchange, error: TollhouseError, show: Face | OpenAIFace) -> None:
+    async def _refuse(self, exchange: Exchange, error: TollhouseError, show: Errors) -> None:
         if exchange.started:
             return
         status = getattr(error, "status", None) or STATUS.get(error.code, 500)
@@ -206,7 +210,7 @@ class Router:
         if status == 503:
             headers.append((b"retry-after", b"1"))
         extra = getattr(error, "extra", None)
-        body = show.error(status, error.code, error.message, getattr(error, "param", None), extra)
+        body = show.error(status, error.code, error.message, getattr(error, "param", None), extra, exchange.id)
         await exchange.send_bytes(status, body, headers)
 
     def _status(self, denied: Denied, caller: Caller) -> int:

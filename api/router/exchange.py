@@ -54,9 +54,10 @@ class ReadDeadline:
 
 
 class Exchange:
-    """`id` is the request's id, `status` what was answered (0: nothing yet), `started` whether the head has gone out."""
+    """`id` is the request's id, `status` what was answered (0: nothing yet), `started` whether the head has gone out;
+    `id_header` another header in which clients of the protocol look for the id."""
 
-    __slots__ = ("_headers", "_receive", "_send", "id", "started", "status")
+    __slots__ = ("_headers", "_receive", "_send", "id", "id_header", "started", "status")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Exchange:
         self.id = request_id
         self.status = 0
         self.started = False
+        self.id_header: bytes | None = None
         self._headers: Headers = scope["headers"]
         self._receive, self._send = receive, send
 
@@ -113,6 +115,8 @@ class Exchange:
     async def start(self, status: int, headers: Headers) -> None:
         self.status, self.started = status, True
         headers.append((b"x-request-id", self.id.encode()))
+        if self.id_header is not None:
+            headers.append((self.id_header, self.id.encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool) -> None:

@@ -25,6 +25,9 @@ _PASSED_HEADERS = (b"openai-", b"retry-after", b"x-should-retry")
 _PERHAPS_SERVED = frozenset({408, 499, 502, 504, *range(520, 528)})
 """Statuses of something in front of a model that gave up waiting: the model may have served, and charge for, the request."""
 
+_CREDENTIAL = {"anthropic": b"x-api-key: "}
+"""How a protocol takes its credential, where that is not as a bearer token."""
+
 _CEILING_WITHOUT_CONTEXT = 100_000_000
 
 
@@ -42,7 +45,7 @@ class Forward:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``) once the failure is on the books."""
         began = time.monotonic()
         try:
-            head = self._head(target) + b"x-request-id: " + admitted.request.encode() + b"\r\n"
+            head = self._head(target) + carriage.headers + b"x-request-id: " + admitted.request.encode() + b"\r\n"
             payload = carriage.body(target.upstream_model, admitted.grant)
         except Exception:
             await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=())
@@ -189,7 +192,8 @@ class Forward:
         if head is None:
             head = b"content-type: application/json\r\naccept: application/json, text/event-stream\r\nuser-agent: tollhouse\r\n"
             if target.credential is not None:
-                head += b"authorization: Bearer " + self._unseal(target.credential).encode() + b"\r\n"
+                name = _CREDENTIAL.get(target.protocol, b"authorization: Bearer ")
+                head += name + self._unseal(target.credential).encode() + b"\r\n"
             if len(self._heads) > 1000:  # targets are made anew with every change of the keyring
                 self._heads.clear()
             self._heads[target] = head

@@ -146,9 +146,15 @@ class House(Lab):
         await self.known()
 
     async def model(
-        self, model: str, url: str, price: Mapping[str, str] = PRICE, backend: str = "fake", timeout_seconds: float = 60
+        self,
+        model: str,
+        url: str,
+        price: Mapping[str, str] = PRICE,
+        backend: str = "fake",
+        timeout_seconds: float = 60,
+        **terms: str,
     ) -> None:
-        await super().model(model, url, price, backend, timeout_seconds)
+        await super().model(model, url, price, backend, timeout_seconds, **terms)
         await self.known()
 
     async def known(self) -> None:

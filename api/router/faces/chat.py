@@ -12,7 +12,7 @@ from msgspec import Raw
 from api.router.errors import RouterError
 from api.router.faces.chat_stream import EventRelay
 from api.router.faces.chat_usage import usage_of_answer
-from api.router.faces.face import Carriage
+from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import cap_of, field_of, fields_of, flag, integer, model_of
 from api.router.faces.openai import OpenAIFace
 from commands.admission import Call
@@ -55,8 +55,9 @@ class ChatFace(OpenAIFace):
 
     endpoint = "chat.completions"
 
-    def parse(self, body: bytes) -> "ChatRequest":
+    def parse(self, body: bytes, header: Header) -> "ChatRequest":
         """See `Face.parse`."""
+        del header
         return parse_chat(body)
 
 
@@ -83,6 +84,7 @@ class ChatCarriage:
 
     __slots__ = ("_asked",)
     path = "/chat/completions"
+    headers = b""
 
     def __init__(self, asked: ChatRequest) -> None:
         self._asked = asked

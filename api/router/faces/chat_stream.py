@@ -9,10 +9,8 @@ import re
 import msgspec
 
 from api.router.faces.chat_usage import usage_of_chunk
+from api.router.faces.sse import BOUNDARY, data_of, last_boundary
 from domain.facts import Usage
-
-_BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
-"""The end of a line and a blank one. A line ends with LF, CR LF or CR."""
 
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -44,7 +42,7 @@ class EventRelay:
                 return self._lf(half) + self.feed(data[1:])
         if self._tail:
             data = self._tail + data
-        end = _last_boundary(data)
+        end = last_boundary(data)
         if not end:
             self._tail = data
             return b""
@@ -65,7 +63,7 @@ class EventRelay:
             self.pieces += block.startswith(b"data:") + block.count(b"\ndata:") + block.count(b"\rdata:")
             return block, block
         passed, event, start = [], b"", 0
-        for boundary in _BOUNDARY.finditer(block):
+        for boundary in BOUNDARY.finditer(block):
             event = self._event(block[start : boundary.end()])
             start = boundary.end()
             if event:
@@ -83,7 +81,7 @@ class EventRelay:
         return b"".join(self._withheld)
 
     def _event(self, event: bytes) -> bytes:
-        data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+        data = data_of(event)
         if self._withheld or data == b"[DONE]":
             self.done = self.done or data == b"[DONE]"
             self._withheld.append(event)
@@ -112,13 +110,3 @@ class EventRelay:
             return event
         del chunk["usage"]
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
-
-
-def _last_boundary(data: bytes) -> int:
-    """Where the last event that is whole ends, 0 if none is."""
-    if b"\r" not in data:
-        return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
-    end = 0
-    for boundary in _BOUNDARY.finditer(data):
-        end = boundary.end()
-    return end

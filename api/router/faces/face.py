@@ -5,11 +5,14 @@ A `Face` is one path of one public protocol. It parses a body once (`Asked`), an
 answer reaches the caller, and the usage that is found on the way. Where the two protocols are the same, bytes pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from commands.admission import Call
 from domain.facts import Usage
+
+Header = Callable[[bytes], bytes | None]
+"""The value of a request's header, by its name in lower case; None if it has none."""
 
 
 class Relay(Protocol):
@@ -42,6 +45,10 @@ class Carriage(Protocol):
     def path(self) -> str:
         """Appended to the backend's base URL."""
 
+    @property
+    def headers(self) -> bytes:
+        """Header lines of the protocol, each ended by CR LF; the target's own (its credential) are not among them."""
+
     def body(self, upstream_model: str, grant: int) -> bytes:
         """What goes to the backend: its name of the model, and `grant` as the output cap per choice."""
 
@@ -66,20 +73,30 @@ class Asked(Protocol):
         be carried over."""
 
 
-class Face(Protocol):
+class Errors(Protocol):
+    """How a public protocol shows what went wrong."""
+
+    def error(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        request: str | None = None,
+    ) -> bytes:
+        """The body of an answer that is an error. `request` is our id of the request."""
+
+    def error_event(self, status: int, code: str, message: str) -> bytes:
+        """The event that ends a stream which broke."""
+
+
+class Face(Errors, Protocol):
     """One path of one public protocol."""
 
     @property
     def endpoint(self) -> str:
         """Its name on facts and metrics. Stored format."""
 
-    def parse(self, body: bytes) -> Asked:
+    def parse(self, body: bytes, header: Header) -> Asked:
         """Raises `RouterError` (``invalid_json``, ``missing_model``, ``invalid_value``) naming the field."""
-
-    def error(
-        self, status: int, code: str, message: str, param: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> bytes:
-        """The body of an answer that is an error."""
-
-    def error_event(self, status: int, code: str, message: str) -> bytes:
-        """The event that ends a stream which broke."""

@@ -10,9 +10,16 @@ class OpenAIFace:
     """Errors are OpenAI error objects; on a stream, an event that holds one: its clients raise what it says."""
 
     def error(
-        self, status: int, code: str, message: str, param: str | None = None, extra: Mapping[str, Any] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        request: str | None = None,
     ) -> bytes:
-        """See `Face.error`."""
+        """See `Face.error`. The id is in a header only."""
+        del request
         return error_body(status, code, message, param, extra)
 
     def error_event(self, status: int, code: str, message: str) -> bytes:

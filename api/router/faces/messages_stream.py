@@ -1,0 +1,107 @@
+"""Relays a stream of Anthropic's events: finds usage, withholds the end.
+
+Events pass as they come, byte for byte. From ``message_stop`` on they are withheld until the completion is durable.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from api.router.errors import NOT_JSON
+from api.router.faces.messages_usage import Report, joined, usage_of
+from api.router.faces.sse import Events, data_of, events_of
+from domain.facts import Usage
+
+_PIECE = b'content_block_delta"'
+"""In the data of every event that carries something, and nowhere else: a quote in a text has a backslash before it."""
+
+
+class _Message(msgspec.Struct):
+    usage: Report | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: _Message | None = None
+    usage: Report | None = None
+
+
+_event = msgspec.json.Decoder(_Event).decode
+
+
+class UsageOfStream:
+    """The reports of one stream, joined. `usage` is None until one said what was put out so far: what the first one says of
+    that is where it began."""
+
+    __slots__ = ("_ceiling", "_report", "usage")
+
+    def __init__(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+        self._report: Report | None = None
+        self.usage: Usage | None = None
+
+    def began(self, report: Report | None) -> None:
+        """``message_start``."""
+        if report is not None and usage_of(joined(report, Report(output_tokens=0)), self._ceiling) is not None:
+            self._report = report
+
+    def goes_on(self, report: Report | None) -> None:
+        """``message_delta``."""
+        if report is None or report.output_tokens is None:
+            return
+        known = joined(self._report, report)
+        usage = usage_of(known, self._ceiling)
+        if usage is not None:
+            self._report, self.usage = known, usage
+
+
+class MessagesRelay:
+    """See `Relay`. One per stream."""
+
+    __slots__ = ("_events", "_usage", "_withheld", "done", "pieces")
+
+    def __init__(self, ceiling: int) -> None:
+        self._events, self._usage = Events(), UsageOfStream(ceiling)
+        self._withheld: list[bytes] = []
+        self.pieces = 0
+        self.done = False
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._usage.usage
+
+    def feed(self, data: bytes) -> bytes:
+        block = self._events.feed(data)
+        if not self._withheld and b"message_" not in block:
+            self.pieces += block.count(_PIECE)
+            return block
+        passed = [event for event in events_of(block) if self._passes(event)]
+        return b"".join(passed)
+
+    def end(self) -> None:
+        if (event := self._events.end()) and self._passes(event):
+            self._withheld.append(event)
+
+    def rest(self) -> bytes:
+        return b"".join(self._withheld)
+
+    def _passes(self, event: bytes) -> bool:
+        data = data_of(event)
+        self.pieces += data.count(_PIECE)
+        kind = self._read(data)
+        self.done = self.done or kind == "message_stop"
+        if not self.done:
+            return True
+        self._withheld.append(event)
+        return False
+
+    def _read(self, data: bytes) -> str | Literal[""]:
+        try:
+            event = _event(data)
+        except NOT_JSON:
+            return ""
+        if event.type == "message_start" and event.message is not None:
+            self._usage.began(event.message.usage)
+        elif event.type == "message_delta":
+            self._usage.goes_on(event.usage)
+        return event.type

@@ -1,0 +1,67 @@
+"""Usage as Anthropic's protocol reports it, turned into Tollhouse's disjoint token classes.
+
+There, input tokens exclude what was read from a cache or written to one, and output tokens include thinking. On a stream the
+first report says what came in, and later ones are cumulative: what a later one leaves out stays as it was.
+"""
+
+import msgspec
+
+from api.router.errors import NOT_JSON
+from domain.facts import Usage
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class Report(msgspec.Struct):
+    """The ``usage`` member of a message or of a stream's event."""
+
+    input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    output_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Message(msgspec.Struct):
+    usage: Report | None = None
+
+
+_message = msgspec.json.Decoder(_Message).decode
+
+
+def usage_of_message(body: bytes, ceiling: int) -> Usage | None:
+    """The usage a plain answer reports; None if it reports none that can be true (`ceiling`: tokens, either side)."""
+    try:
+        report = _message(body).usage
+    except NOT_JSON:  # a backend's answer never is an error of ours
+        return None
+    return usage_of(report, ceiling) if report is not None else None
+
+
+def usage_of(report: Report, ceiling: int) -> Usage | None:
+    """A negative, incomplete or impossibly large report is no report."""
+    if report.input_tokens is None or report.output_tokens is None:
+        return None
+    cached, written = report.cache_read_input_tokens or 0, report.cache_creation_input_tokens or 0
+    details = report.output_tokens_details
+    thinking = (details.thinking_tokens or 0) if details else 0
+    output = report.output_tokens - thinking
+    if min(report.input_tokens, cached, written, output, thinking) < 0:
+        return None
+    if max(report.input_tokens + cached + written, report.output_tokens) > ceiling:
+        return None
+    return Usage(input=report.input_tokens, cached_input=cached, cache_write=written, output=output, reasoning=thinking)
+
+
+def joined(before: Report | None, after: Report) -> Report:
+    """What is known after a later report of the same stream."""
+    if before is None:
+        return after
+    return Report(
+        **{
+            name: getattr(before, name) if getattr(after, name) is None else getattr(after, name)
+            for name in Report.__struct_fields__
+        }
+    )

@@ -1,0 +1,59 @@
+"""Server-sent events as bytes: where one ends, what it says, and a stream cut into them."""
+
+import re
+
+BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+"""The end of a line and a blank one. A line ends with LF, CR LF or CR."""
+
+
+def last_boundary(data: bytes) -> int:
+    """Where the last event that is whole ends, 0 if none is."""
+    if b"\r" not in data:
+        return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+    end = 0
+    for boundary in BOUNDARY.finditer(data):
+        end = boundary.end()
+    return end
+
+
+def events_of(block: bytes) -> list[bytes]:
+    """The events of a block that ends with one, each with its blank line; an LF that comes first is the end of another."""
+    events, start = ([b"\n"], 1) if block[:1] == b"\n" else ([], 0)
+    for boundary in BOUNDARY.finditer(block, start):
+        events.append(block[start : boundary.end()])
+        start = boundary.end()
+    return events
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of an event: empty for a comment."""
+    return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+
+
+class Events:
+    """A stream, whatever pieces its bytes come in."""
+
+    __slots__ = ("_half", "_tail")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._half = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that are whole now, as one block. An LF that was cut off the CR of the event before comes first."""
+        late = self._half and data[:1] == b"\n"
+        if late:
+            data = data[1:]
+        self._half = self._half and not data and not late
+        if self._tail:
+            data = self._tail + data
+        end = last_boundary(data)
+        block, self._tail = data[:end], data[end:]
+        if end:
+            self._half = not self._tail and block[-1] == 13
+        return b"\n" + block if late else block
+
+    def end(self) -> bytes:
+        """Nothing more comes: what is left without a blank line is the last event."""
+        event, self._tail = self._tail, b""
+        return event
