@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from api.router.counting import TokenCount, parse_count
 from api.router.errors import STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
 from api.router.faces.anthropic import AnthropicFace
@@ -69,12 +70,14 @@ class Router:
     max_body: int = DEFAULT_MAX_BODY
     read_timeout: float = 30.0
     _forward: Forward = field(init=False)
+    _counting: TokenCount = field(init=False)
     _reading: ReadDeadline = field(init=False)
     _hashes: dict[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._reading = ReadDeadline(self.read_timeout)
         self._forward = Forward(self.upstream, self.outcomes, self.unseal)
+        self._counting = TokenCount(self.upstream, self._forward)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request under ``/v1/``."""
@@ -82,19 +85,23 @@ class Router:
         method, path = scope["method"], scope["path"]
         endpoint, code = "unknown", ""
         face = _FACES.get(path)
-        show: Errors = face or _OPENAI
-        if path.startswith("/v1/messages"):
-            show, exchange.id_header = face or _ANTHROPIC, b"request-id"
+        protocol = _protocol(path, exchange)
+        show: Errors = face or protocol
+        exchange.id_header = protocol.id_header
         try:
             if face is not None and method == "POST":
                 endpoint = face.endpoint
                 await self._infer(exchange, face)
+            elif method == "POST" and path == "/v1/messages/count_tokens":
+                endpoint = "messages.count_tokens"
+                await self._count(exchange)
             elif method == "GET" and path == "/v1/models":
                 endpoint = "models"
-                await exchange.send_json(200, self._models(self._caller(exchange)))
+                await exchange.send_json(200, protocol.models(self._models(self._caller(exchange))))
             elif method == "GET" and path.startswith("/v1/models/"):
                 endpoint = "models"
-                await self._one_model(exchange, path[len("/v1/models/") :])
+                name = self._model(self._caller(exchange), path[len("/v1/models/") :])
+                await exchange.send_json(200, protocol.model(name))
             else:
                 raise RouterError("unknown_url", f"there is no {method} {path}")
         except TollhouseError as error:
@@ -111,10 +118,7 @@ class Router:
     # -- inference
 
     async def _infer(self, exchange: Exchange, face: Face) -> None:
-        hashed = self._hash_of(exchange)
-        self._who(hashed)  # strangers' bodies are not taken in
-        body = await self._reading.bound(exchange.read_body(self.max_body))
-        caller = self._who(hashed)  # who that is now: the body may have taken its time
+        caller, body = await self._taken_in(exchange)
         asked = face.parse(body, exchange.header)
         call = asked.call
         call.once = self._once(exchange, caller)
@@ -128,16 +132,21 @@ class Router:
             raise self._explained(denied, caller, status) from error
         await self._forward.carry(exchange, admitted, face, carriage, target, model.context_tokens)
 
+    async def _count(self, exchange: Exchange) -> None:
+        caller, body = await self._taken_in(exchange)
+        asked = parse_count(body, exchange.header)
+        await self._counting.answer(exchange, asked, self._published(caller, asked.model))
+
+    async def _taken_in(self, exchange: Exchange) -> tuple[Caller, bytes]:
+        """Who asks, and the body."""
+        hashed = self._hash_of(exchange)
+        self._who(hashed)  # strangers' bodies are not taken in
+        body = await self._reading.bound(exchange.read_body(self.max_body))
+        return self._who(hashed), body  # who that is now: the body may have taken its time
+
     def _choose(self, caller: Caller, asked: Asked) -> tuple[PublishedModel, Target, Carriage]:
         """The seam where routing comes: today the first usable route of the lowest tier."""
-        if caller.refusal is not None:
-            raise RouterError(caller.refusal, caller.refusal.replace("_", " "))
-        name = asked.call.model
-        model = self.keyring.model(name)
-        if model is None:
-            raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
-        if caller.models is not None and model.id not in caller.models:
-            raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
+        model = self._published(caller, asked.call.model)
         carriages: dict[str, Carriage] = {}
         cannot: RouterError | None = None
         for protocol in {target.protocol for target in model.targets}:
@@ -151,6 +160,17 @@ class Router:
         # what is admitted names the first target, and has its deadline
         chosen = model if usable == model.targets else replace(model, targets=usable)
         return chosen, usable[0], carriages[usable[0].protocol]
+
+    def _published(self, caller: Caller, name: str) -> PublishedModel:
+        """The model, if the caller may use it."""
+        if caller.refusal is not None:
+            raise RouterError(caller.refusal, caller.refusal.replace("_", " "))
+        model = self.keyring.model(name)
+        if model is None:
+            raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
+        if caller.models is not None and model.id not in caller.models:
+            raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
+        return model
 
     def _once(self, exchange: Exchange, caller: Caller) -> str | None:
         """The keyed hash of service key and Idempotency-Key: what the gate and the facts keep of it."""
@@ -189,16 +209,15 @@ class Router:
                 self._hashes[digest] = hashed
         return hashed
 
-    def _models(self, caller: Caller) -> dict[str, Any]:
+    def _models(self, caller: Caller) -> list[str]:
         """The models that the caller may use."""
-        allowed = [m.id for m in self.keyring.models() if caller.models is None or m.id in caller.models]
-        return {"object": "list", "data": [_model_json(name) for name in allowed]}
+        return [m.id for m in self.keyring.models() if caller.models is None or m.id in caller.models]
 
-    async def _one_model(self, exchange: Exchange, name: str) -> None:
-        caller = self._caller(exchange)
+    def _model(self, caller: Caller, name: str) -> str:
+        """One of them."""
         if self.keyring.model(name) is None or (caller.models is not None and name not in caller.models):
             raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
-        await exchange.send_json(200, _model_json(name))
+        return name
 
     # -- refusals
 
@@ -252,5 +271,9 @@ class _Refusal(RouterError):
         self.status, self.headers = status, headers
 
 
-def _model_json(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "tollhouse"}
+def _protocol(path: str, exchange: Exchange) -> OpenAIFace | AnthropicFace:
+    """Whose shapes an answer has that no face gives: its path says it, or for what both have, the client's own header."""
+    anthropic = path.startswith("/v1/messages") or (
+        path.startswith("/v1/models") and exchange.header(b"anthropic-version") is not None
+    )
+    return _ANTHROPIC if anthropic else _OPENAI

@@ -45,7 +45,7 @@ class Forward:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``) once the failure is on the books."""
         began = time.monotonic()
         try:
-            head = self._head(target) + carriage.headers + b"x-request-id: " + admitted.request.encode() + b"\r\n"
+            head = self.head(target) + carriage.headers + b"x-request-id: " + admitted.request.encode() + b"\r\n"
             payload = carriage.body(target.upstream_model, admitted.grant)
         except Exception:
             await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=())
@@ -186,7 +186,7 @@ class Forward:
             await self._outcomes.failed(admitted, "upstream_refused", backend=target.backend, tries=tries)
         raise RouterError(failure.code, failure.message) from failure
 
-    def _head(self, target: Target) -> bytes:
+    def head(self, target: Target) -> bytes:
         """The headers that every request of a target has, made once."""
         head = self._heads.get(target)
         if head is None:

@@ -177,3 +177,44 @@ async def test_what_has_no_bound_is_refused_under_a_hard_budget(
         assert isinstance(refused.value.body, dict)
         assert refused.value.body["error"]["param"] == param
     assert len(claude.asked) == 2
+
+
+async def test_tokens_are_counted_by_a_backend_that_can(
+    lab: Lab, client: AsyncAnthropic, claude: Recorded, key: Key
+) -> None:
+    """It is asked, with its credential and its name of the model; nothing is held, and nothing is booked."""
+    await lab.budget("acme", "cap", "0.000000001")
+    claude.says(b'{"input_tokens":2095}')
+    counted = await client.messages.count_tokens(model="c", system="be kind", messages=MESSAGES, tools=[TOOL])
+    assert counted.input_tokens == 2095
+    assert (claude.last.path, claude.last.headers["x-api-key"]) == ("/v1/messages/count_tokens", "sk-ant-1")
+    assert claude.last.body["tools"] == [TOOL]
+    assert await lab.rows("acme") == []
+    claude.says(b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}', status=400)
+    with pytest.raises(anthropic.BadRequestError):
+        await client.messages.count_tokens(model="c", messages=MESSAGES)
+    claude.says(b"{}", status=500)
+    with pytest.raises(anthropic.InternalServerError) as failed:
+        await client.with_options(max_retries=0).messages.count_tokens(model="c", messages=MESSAGES)
+    assert failed.value.status_code == 502
+    with pytest.raises(anthropic.NotFoundError):
+        await client.messages.count_tokens(model="none", messages=MESSAGES)
+
+
+async def test_tokens_are_estimated_where_no_backend_can(lab: Lab, client: AsyncAnthropic) -> None:
+    """And the answer says so."""
+    fake = await lab.fake()
+    await lab.model("m", fake.url)
+    raw = await client.messages.with_raw_response.count_tokens(model="m", messages=MESSAGES)
+    assert raw.headers["x-tollhouse-estimated"] == "true"
+    assert 1 <= (await raw.parse()).input_tokens <= 40
+    assert not fake.received
+
+
+async def test_it_lists_and_retrieves_models(client: AsyncAnthropic) -> None:
+    """In the shapes of its own protocol, which it names in a header."""
+    assert [model.id async for model in client.models.list()] == ["c"]
+    assert (await client.models.retrieve("c")).display_name == "c"
+    with pytest.raises(anthropic.NotFoundError) as missing:
+        await client.models.retrieve("none")
+    assert missing.value.type == "not_found_error"

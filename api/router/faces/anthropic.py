@@ -1,6 +1,6 @@
-"""What all faces of Anthropic's protocol share: the shape of errors."""
+"""What all faces of Anthropic's protocol share: the shapes of errors and of models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,9 @@ _KINDS_OF_CODES = {"insufficient_quota": "billing_error", "overloaded": "overloa
 
 class AnthropicFace:
     """Errors are Anthropic's error objects, with Tollhouse's codes; on a stream, an ``error`` event."""
+
+    id_header = b"request-id"
+    """Where its clients look for the request's id, beside ``x-request-id``."""
 
     def error(
         self,
@@ -48,6 +51,21 @@ class AnthropicFace:
     def error_event(self, status: int, code: str, message: str) -> bytes:
         """See `Face.error_event`."""
         return b"event: error\ndata: " + self.error(status, code, message) + b"\n\n"
+
+    def model(self, name: str) -> dict[str, Any]:
+        """A model as ``/v1/models/{id}`` shows it; when it was made is not known."""
+        made = "1970-01-01T00:00:00Z"
+        return {"type": "model", "id": name, "display_name": name, "created_at": made, "lifecycle": "active"}
+
+    def models(self, names: Sequence[str]) -> dict[str, Any]:
+        """``/v1/models``: one page."""
+        data = [self.model(name) for name in names]
+        return {
+            "data": data,
+            "has_more": False,
+            "first_id": names[0] if names else None,
+            "last_id": names[-1] if names else None,
+        }
 
 
 def kind_of(status: int, code: str | None = None) -> str:

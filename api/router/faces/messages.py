@@ -105,7 +105,7 @@ def parse_messages(body: bytes, header: Header) -> MessagesRequest:
     if cap is None or not 0 <= cap <= MAX_OUTPUT:  # none at all fills a cache
         raise RouterError("invalid_value", f"max_tokens must be between 0 and {MAX_OUTPUT}", param="max_tokens")
     seen = looked(fields)
-    version, betas = _version(header), _betas(header)
+    version, betas = version_of(header), betas_of(header)
     call = Call(
         endpoint=MessagesFace.endpoint,
         model=model,
@@ -129,7 +129,8 @@ def _explains(fields: Fields) -> bool:
     return any(name in fields and bytes(fields[name]) not in (b"null", b"[]") for name in ("tools", "output_config"))
 
 
-def _version(header: Header) -> bytes:
+def version_of(header: Header) -> bytes:
+    """Of the protocol, as the caller states it. Raises `RouterError` (``invalid_value``)."""
     version = header(b"anthropic-version")
     if version is None:
         return VERSION
@@ -138,7 +139,8 @@ def _version(header: Header) -> bytes:
     return version
 
 
-def _betas(header: Header) -> tuple[str, ...]:
+def betas_of(header: Header) -> tuple[str, ...]:
+    """The betas that the caller names. Raises `RouterError` (``invalid_value``)."""
     names = [name.strip() for name in (header(b"anthropic-beta") or b"").decode("latin-1").split(",")]
     betas = tuple(name for name in names if name)
     if not all(_BETA.fullmatch(name) for name in betas):
