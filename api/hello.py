@@ -1,13 +1,13 @@
 """Hello: a model backend that answers at once, reports exact usage and can keep a journal of what it served.
 
-It speaks OpenAI's chat completions, completions, embeddings and models, and Anthropic's messages, plain and streamed. A token
-is a word: the prompt has as many as its texts have words (at least one), the answer exactly as many as its cap allows, 16
-without a cap.
+It speaks OpenAI's chat completions, completions, embeddings, responses and models, and Anthropic's messages, plain and
+streamed. It calls the tool that it must call, and answers in the shape that it must have. A token is a word: the prompt has
+as many as its texts have words (at least one), the answer exactly as many as its cap allows, 16 without a cap.
 
 It guarantees that a request's line is in the journal before the last byte of its answer leaves, and that a request it
 refuses is not in the journal. It checks no keys and keeps no text.
 
-A service of your own has this shape: request types that know their shapes (`hello_openai`, `hello_anthropic`), one class that
+A service of your own has this shape: request types that know their shapes (`hello_chat`, `hello_anthropic`), one class that
 is the ASGI application, options in one struct, and a line in `cli.main` that starts it.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from api import hello_anthropic, hello_openai
+from api import hello_anthropic, hello_chat, hello_openai, hello_responses
 from api.hello_journal import Journal, State
 
 Scope = MutableMapping[str, Any]
@@ -62,9 +62,10 @@ class Ask(Protocol):
 
 
 _PARSERS: dict[str, Callable[[bytes], Ask]] = {
-    "/v1/chat/completions": msgspec.json.Decoder(hello_openai.ChatRequest).decode,
+    "/v1/chat/completions": msgspec.json.Decoder(hello_chat.ChatRequest).decode,
     "/v1/completions": msgspec.json.Decoder(hello_openai.TextRequest).decode,
     "/v1/embeddings": msgspec.json.Decoder(hello_openai.EmbeddingRequest).decode,
+    "/v1/responses": msgspec.json.Decoder(hello_responses.ResponsesRequest).decode,
     "/v1/messages": msgspec.json.Decoder(hello_anthropic.MessagesRequest).decode,
 }
 _count = msgspec.json.Decoder(hello_anthropic.CountRequest).decode

@@ -1,4 +1,4 @@
-"""OpenAI's shapes as Hello speaks them: chat completions, completions, embeddings.
+"""OpenAI's shapes as Hello speaks them: completions, embeddings, and what chat completions share with them.
 
 Each request type knows its own size and its own answers: `prompt_tokens`, `completion_tokens`, `plain`, `events`. An answer
 is put together from ready-made bytes; only the model's name is ever encoded.
@@ -11,19 +11,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from api.hello_text import Content, Input, TokenCap, encoded, text_of, words
+from api.hello_text import Input, TokenCap, encoded, text_of, words
 
 Choices = Annotated[int, Meta(ge=1, le=16)]
 
-_USAGE = b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'
-_CHAT_CHOICE = (
-    b'{"index":%d,"message":{"role":"assistant","content":"%b","refusal":null},"logprobs":null,"finish_reason":"%b"}'
-)
-_CHAT = (
-    b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[%b],"usage":' + _USAGE + b"}"
-)
+USAGE = b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'
 _TEXT_CHOICE = b'{"index":%d,"text":"%b","logprobs":null,"finish_reason":"%b"}'
-_TEXT = b'{"id":"cmpl-%b","object":"text_completion","created":%d,"model":%b,"choices":[%b],"usage":' + _USAGE + b"}"
+_TEXT = b'{"id":"cmpl-%b","object":"text_completion","created":%d,"model":%b,"choices":[%b],"usage":' + USAGE + b"}"
 _CHUNK = b'data: {"id":"%b","object":"%b","created":%d,"model":%b,"choices":[%b]%b}\n\n'
 _EMBEDDING = b'{"object":"embedding","index":%d,"embedding":%b}'
 _EMBEDDINGS = b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}'
@@ -36,11 +30,7 @@ class StreamOptions(Struct, frozen=True):
     continuous_usage_stats: bool = False
 
 
-class Message(Struct, frozen=True):
-    content: Content = None
-
-
-class _Completion(Struct, frozen=True, kw_only=True):
+class Completion(Struct, frozen=True, kw_only=True):
     """What chat and plain completions have in common."""
 
     model: str
@@ -62,7 +52,7 @@ class _Completion(Struct, frozen=True, kw_only=True):
     def finish(self) -> bytes:
         return b"stop" if self.cap is None else b"length"
 
-    def _frames(
+    def frames(
         self,
         head: tuple[bytes, bytes, int, bytes],
         prompt: int,
@@ -70,15 +60,17 @@ class _Completion(Struct, frozen=True, kw_only=True):
         opening: bytes,
         delta: bytes,
         closing: bytes,
+        whole: tuple[bytes, bytes] | None = None,
     ) -> Iterator[tuple[int, bytes]]:
-        """(tokens produced so far, event) of a stream, by the three kinds of choice it is made of."""
+        """(tokens produced so far, event) of a stream, by the three kinds of choice it is made of. `whole`: what comes in one
+        delta, and why it ends then."""
         options = self.stream_options or StreamOptions()
         produced, each = 0, self.completion_tokens // self.n
 
         def frame(choice: bytes) -> tuple[int, bytes]:
             usage = b""
             if options.continuous_usage_stats:
-                usage = b',"usage":' + _USAGE % (prompt, produced, prompt + produced)
+                usage = b',"usage":' + USAGE % (prompt, produced, prompt + produced)
             elif options.include_usage:
                 usage = b',"usage":null'
             return produced, _CHUNK % (*head, choice, usage)
@@ -86,47 +78,20 @@ class _Completion(Struct, frozen=True, kw_only=True):
         for index in range(self.n):
             if opening:
                 yield frame(opening % index)
-            for left in range(each, 0, -step):
+            for left in range(0 if whole else each, 0, -step):
                 count = min(step, left)
                 produced += count
                 yield frame(delta % (index, text_of(count)))
-            yield frame(closing % (index, self.finish))
+            if whole is not None:
+                produced += each
+                yield frame(delta % (index, whole[0]))
+            yield frame(closing % (index, self.finish if whole is None else whole[1]))
         if options.include_usage:
-            yield produced, _CHUNK % (*head, b"", b',"usage":' + _USAGE % (prompt, produced, prompt + produced))
+            yield produced, _CHUNK % (*head, b"", b',"usage":' + USAGE % (prompt, produced, prompt + produced))
         yield produced, _DONE
 
 
-class ChatRequest(_Completion, frozen=True, kw_only=True):
-    """POST /v1/chat/completions."""
-
-    messages: list[Message]
-    max_completion_tokens: TokenCap | None = None
-
-    @property
-    def cap(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
-
-    @property
-    def prompt_tokens(self) -> int:
-        return max(1, sum(words(message.content) for message in self.messages))
-
-    def plain(self, name: bytes, prompt: int, /) -> bytes:
-        each, total = text_of(self.completion_tokens // self.n), self.completion_tokens
-        choices = b",".join([_CHAT_CHOICE % (index, each, self.finish) for index in range(self.n)])
-        return _CHAT % (name, int(time.time()), encoded(self.model), choices, prompt, total, prompt + total)
-
-    def events(self, name: bytes, prompt: int, step: int, /) -> Iterator[tuple[int, bytes]]:
-        return self._frames(
-            (b"chatcmpl-" + name, b"chat.completion.chunk", int(time.time()), encoded(self.model)),
-            prompt,
-            step,
-            b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}',
-            b'{"index":%d,"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}',
-            b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}',
-        )
-
-
-class TextRequest(_Completion, frozen=True, kw_only=True):
+class TextRequest(Completion, frozen=True, kw_only=True):
     """POST /v1/completions."""
 
     prompt: Input
@@ -141,7 +106,7 @@ class TextRequest(_Completion, frozen=True, kw_only=True):
         return _TEXT % (name, int(time.time()), encoded(self.model), choices, prompt, total, prompt + total)
 
     def events(self, name: bytes, prompt: int, step: int, /) -> Iterator[tuple[int, bytes]]:
-        return self._frames(
+        return self.frames(
             (b"cmpl-" + name, b"text_completion", int(time.time()), encoded(self.model)),
             prompt,
             step,

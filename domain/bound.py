@@ -30,6 +30,44 @@ CONTEXT_BOUNDED_PARTS = frozenset({"image_url", "input_audio", "file"})
 PLAIN_TIERS = frozenset({b'"default"', b'"auto"', b"null"})
 """Service tiers (as JSON) that are billed at the listed price."""
 
+COMPLETIONS_FIELDS = frozenset(
+    {
+        "model", "prompt", "stream", "stream_options", "max_tokens", "n", "temperature", "top_p", "stop", "presence_penalty",
+        "frequency_penalty", "logit_bias", "logprobs", "echo", "suffix", "user", "seed", "metadata", "safety_identifier",
+        "prompt_cache_key",
+    }
+)  # fmt: skip
+"""`PLAIN_FIELDS` of plain completions. Not ``best_of``: what is thrown away is charged for."""
+
+EMBEDDINGS_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
+"""`PLAIN_FIELDS` of embeddings."""
+
+RESPONSES_FIELDS = frozenset(
+    {
+        "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature", "top_p",
+        "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "text", "reasoning", "metadata",
+        "store", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "truncation",
+        "include",
+    }
+)  # fmt: skip
+"""`PLAIN_FIELDS` of responses. Not what is kept at the backend or runs there by itself."""
+
+FREE_ITEMS = frozenset(
+    {
+        "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning",
+    }
+)  # fmt: skip
+"""Items of a response's input that are bounded by their bytes and their parts."""
+
+FREE_ITEM_PARTS = frozenset({"input_text", "output_text", "refusal", "summary_text", "reasoning_text"})
+"""`FREE_PARTS` of responses."""
+
+CONTEXT_BOUNDED_ITEM_PARTS = frozenset({"input_image", "input_file", "input_audio"})
+"""`CONTEXT_BOUNDED_PARTS` of responses."""
+
+OWN_TOOLS = frozenset({"function", "custom"})
+"""Tools that the caller runs; all others run at the backend."""
+
 MESSAGES_FIELDS = frozenset(
     {
         "model", "messages", "system", "max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata",

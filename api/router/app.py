@@ -20,9 +20,12 @@ from api.router.errors import STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
 from api.router.faces.anthropic import AnthropicFace
 from api.router.faces.chat import ChatFace
+from api.router.faces.completions import CompletionsFace
+from api.router.faces.embeddings import EmbeddingsFace
 from api.router.faces.face import Asked, Carriage, Errors, Face
 from api.router.faces.messages import MessagesFace
 from api.router.faces.openai import OpenAIFace
+from api.router.faces.responses import ResponsesFace
 from api.router.forward import Forward
 from api.router.limits import rate_headers
 from commands.admission import Admission, Denied
@@ -45,7 +48,13 @@ _MAX_HASHES = 200_000
 _MAX_NAME = 200
 """Characters that are kept of a model's name that may be anything."""
 
-_FACES: Mapping[str, Face] = {"/v1/chat/completions": ChatFace(), "/v1/messages": MessagesFace()}
+_FACES: Mapping[str, Face] = {
+    "/v1/chat/completions": ChatFace(),
+    "/v1/completions": CompletionsFace(),
+    "/v1/embeddings": EmbeddingsFace(),
+    "/v1/responses": ResponsesFace(),
+    "/v1/messages": MessagesFace(),
+}
 _OPENAI, _ANTHROPIC = OpenAIFace(), AnthropicFace()
 
 DEFAULT_MAX_BODY = 32 * 1024 * 1024

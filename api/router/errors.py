@@ -59,13 +59,18 @@ class RouterError(TollhouseError):
         self.param, self.extra = param, extra or {}
 
 
+def error_members(
+    status: int, code: str, message: str, param: str | None = None, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The members of an error object: ``message, type, param, code`` and `extra`."""
+    kind = "insufficient_quota" if code == "insufficient_quota" else _TYPES.get(status)
+    if kind is None:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"message": message, "type": kind, "param": param, "code": code, **(extra or {})}
+
+
 def error_body(
     status: int, code: str, message: str, param: str | None = None, extra: Mapping[str, Any] | None = None
 ) -> bytes:
     """``{"error": {"message", "type", "param", "code", ...}}``."""
-    kind = "insufficient_quota" if code == "insufficient_quota" else _TYPES.get(status)
-    if kind is None:
-        kind = "invalid_request_error" if status < 500 else "server_error"
-    return msgspec.json.encode(
-        {"error": {"message": message, "type": kind, "param": param, "code": code, **(extra or {})}}
-    )
+    return msgspec.json.encode({"error": error_members(status, code, message, param, extra)})

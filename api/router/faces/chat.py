@@ -13,7 +13,7 @@ from api.router.errors import RouterError
 from api.router.faces.chat_stream import EventRelay
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
-from api.router.faces.fields import cap_of, field_of, fields_of, flag, integer, model_of
+from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_unlisted, flag, integer, model_of
 from api.router.faces.openai import OpenAIFace
 from commands.admission import Call
 from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
@@ -68,7 +68,7 @@ class ChatRequest:
 
     call: Call
     wants_usage: bool
-    fields: dict[str, Raw]
+    fields: Fields
     cap_field: str
     sent: bytes
 
@@ -116,12 +116,17 @@ class ChatCarriage:
         return EventRelay(self._asked.wants_usage, ceiling)
 
 
+def wants_usage(fields: Fields) -> bool:
+    """Whether the caller asked for usage on a stream."""
+    options = field_of(fields, "stream_options", _stream_options, "must be an object")
+    return bool(options and options.include_usage)
+
+
 def parse_chat(body: bytes) -> ChatRequest:
     """See `Face.parse`."""
     fields = fields_of(body)
     model = model_of(fields)
     stream = bool(field_of(fields, "stream", flag, "must be true or false"))
-    options = field_of(fields, "stream_options", _stream_options, "must be an object")
     cap, cap_field = cap_of(fields, ("max_completion_tokens", "max_tokens"))
     choices = field_of(fields, "n", integer, "must be a whole number")
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
@@ -138,10 +143,10 @@ def parse_chat(body: bytes) -> ChatRequest:
         unbounded=unbounded,
         context_bounded=context,
     )
-    return ChatRequest(call, bool(options and options.include_usage), fields, cap_field, body)
+    return ChatRequest(call, wants_usage(fields), fields, cap_field, body)
 
 
-def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
+def _unbounded(fields: Fields) -> tuple[str | None, bool]:
     """The field whose cost nothing bounds, and whether the input is bounded by the model's context window only."""
     messages = field_of(fields, "messages", _messages, "must be a list of objects with a role")
     if not messages:
@@ -160,9 +165,8 @@ def _unbounded(fields: dict[str, Raw]) -> tuple[str | None, bool]:
         elif first not in (_TEXT, _NULL):
             raise RouterError("invalid_value", "content must be text or a list of parts", param="messages")
         context = context or bytes(message.audio) != b"null"
-    for name in fields.keys() - PLAIN_FIELDS:
-        if bytes(fields[name]) not in (b"null", b"false", b"[]", b"{}"):
-            return name[:_MAX_NAME], context
+    if (name := first_unlisted(fields, PLAIN_FIELDS)) is not None:
+        return name, context
     tools = field_of(fields, "tools", _tools, "must be a list of objects")
     if tools and any(tool.type != "function" for tool in tools):
         return "tools", context

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from api.router.faces.chat_usage import usage_of_chunk
-from api.router.faces.sse import BOUNDARY, data_of, last_boundary
+from api.router.faces.sse import BOUNDARY, data_of, last_boundary, unfinished
 from domain.facts import Usage
 
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
@@ -44,9 +44,9 @@ class EventRelay:
             data = self._tail + data
         end = last_boundary(data)
         if not end:
-            self._tail = data
+            self._tail = unfinished(data)
             return b""
-        block, self._tail = data[:end], data[end:]
+        block, self._tail = data[:end], unfinished(data[end:])
         passed, last = self._events(block)
         if not self._tail and block[-1] == 13:
             self._half = _WITHHELD if self._withheld else _PASSED if last else _HIDDEN
@@ -84,9 +84,7 @@ class EventRelay:
         data = data_of(event)
         if self._withheld or data == b"[DONE]":
             self.done = self.done or data == b"[DONE]"
-            self._withheld.append(event)
-            if b'"usage"' in data:  # the last report counts, also behind one that is withheld
-                self.usage = usage_of_chunk(data, self._ceiling)[0] or self.usage
+            self._withhold(event, data)
             return b""
         if b'"usage"' not in data:
             self.pieces += bool(data)  # a comment carries nothing
@@ -110,3 +108,12 @@ class EventRelay:
             return event
         del chunk["usage"]
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+    def _withhold(self, event: bytes, data: bytes) -> None:
+        """The last report counts, also behind one that is withheld."""
+        alone = False
+        if b'"usage"' in data:
+            usage, alone = usage_of_chunk(data, self._ceiling)
+            self.usage = usage or self.usage
+        if self._asked or not alone:
+            self._withheld.append(event)

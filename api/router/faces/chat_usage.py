@@ -6,12 +6,16 @@ from api.router.errors import NOT_JSON
 from domain.facts import Usage
 
 
-class _PromptDetails(msgspec.Struct):
+class PromptDetails(msgspec.Struct):
+    """Parts of a report's input tokens."""
+
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class _CompletionDetails(msgspec.Struct):
+class CompletionDetails(msgspec.Struct):
+    """Parts of a report's output tokens."""
+
     reasoning_tokens: int | None = None
 
 
@@ -20,8 +24,8 @@ class Report(msgspec.Struct):
 
     prompt_tokens: int
     completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -33,6 +37,12 @@ class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] = []
 
 
+class _Told(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    choices: list[msgspec.Raw] = []
+
+
+_told = msgspec.json.Decoder(_Told).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
@@ -51,8 +61,17 @@ def usage_of_chunk(data: bytes, ceiling: int) -> tuple[Usage | None, bool]:
     try:
         chunk = _chunk(data)
     except NOT_JSON:
-        return None, False
+        return None, _tells_usage_alone(data)
     return usage_of(chunk.usage, ceiling), chunk.usage is not None and not chunk.choices
+
+
+def _tells_usage_alone(data: bytes) -> bool:
+    """The same of a report whose shape is none."""
+    try:
+        told = _told(data)
+    except NOT_JSON:
+        return False
+    return bytes(told.usage) != b"null" and not told.choices
 
 
 def usage_of(report: Report | None, ceiling: int) -> Usage | None:

@@ -13,9 +13,16 @@ MAX_OUTPUT = 10_000_000
 
 Fields = dict[str, Raw]
 
+Texts = str | list[str | int | list[int]]
+"""Text, several texts, tokens, or several lists of tokens."""
+
+texts = msgspec.json.Decoder(Texts | None).decode
 integer = msgspec.json.Decoder(int | None).decode
 flag = msgspec.json.Decoder(bool | None).decode
 text = msgspec.json.Decoder(str).decode
+
+_MAX_NAME = 200
+_NOTHING = (b"null", b"false", b"[]", b"{}")
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -64,3 +71,11 @@ def cap_of(fields: Mapping[str, Raw], names: Sequence[str]) -> tuple[int | None,
         if largest is None or value > largest:
             largest, field = value, name
     return largest, field
+
+
+def first_unlisted(fields: Mapping[str, Raw], listed: frozenset[str]) -> str | None:
+    """The first field that says something and is not on a list."""
+    for name in fields.keys() - listed:
+        if bytes(fields[name]) not in _NOTHING:
+            return name[:_MAX_NAME]
+    return None

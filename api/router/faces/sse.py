@@ -2,8 +2,21 @@
 
 import re
 
+from domain.errors import UpstreamFailed
+
 BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 """The end of a line and a blank one. A line ends with LF, CR LF or CR."""
+
+
+MAX_EVENT = 8 * 1024 * 1024
+"""Bytes of one event, at most: it must be held until it is whole."""
+
+
+def unfinished(event: bytes) -> bytes:
+    """An event that is still coming. Raises `UpstreamFailed` for one that is larger than any may be."""
+    if len(event) > MAX_EVENT:
+        raise UpstreamFailed(f"an event of the backend's stream is larger than {MAX_EVENT} bytes", sent=True)
+    return event
 
 
 def last_boundary(data: bytes) -> int:
@@ -48,7 +61,7 @@ class Events:
         if self._tail:
             data = self._tail + data
         end = last_boundary(data)
-        block, self._tail = data[:end], data[end:]
+        block, self._tail = data[:end], unfinished(data[end:])
         if end:
             self._half = not self._tail and block[-1] == 13
         return b"\n" + block if late else block
