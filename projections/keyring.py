@@ -4,6 +4,8 @@ Guarantees: `fresh` is True only while the view was proved to be as of at most `
 not continue the chain changes nothing. Not persisted: a start reads the topic from its beginning.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +20,9 @@ from projections.ports import Record
 
 FRESH = 0.7
 """Seconds: an older view admits nothing (the revocation bound of 1 s leaves room for the way)."""
+
+LATELY = 1.0
+"""Seconds that a view which is no longer fresh may be waited for. One that has been older for longer is refused at once."""
 
 _GATES = [(gate_epoch.KIND, PLATFORM, str(partition)) for partition in range(PARTITIONS)]
 
@@ -36,6 +41,7 @@ class Keyring:
         """Asked by `fresh` when the view has aged: proves it at once where that costs little, so that a process which was
         busy or stood still need not refuse. Must not raise."""
         self._as_of = float("-inf")
+        self._awaiting: set[asyncio.Future[None]] = set()
         self._states: dict[tuple[str, str, str], Any] = {}
         self._versions: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
@@ -73,6 +79,9 @@ class Keyring:
     def proved(self, monotonic: float) -> None:
         """The view holds everything that was in the topic at `monotonic` (this process's clock)."""
         self._as_of = max(self._as_of, monotonic)
+        for waiting in self._awaiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def holds(self, monotonic: float) -> bool:
         """Whether the view was proved to hold everything that was in the topic then."""
@@ -82,6 +91,21 @@ class Keyring:
         if monotonic - self._as_of > FRESH:
             self.prove()
         return monotonic - self._as_of <= FRESH
+
+    async def renewed(self) -> bool:
+        """Whether the view is fresh, now or after the next proof of one that lately was: a process that was held up for a moment
+        need not refuse whom it can serve in the next."""
+        while not self.fresh(time.monotonic()):
+            left = FRESH + LATELY - self.age(time.monotonic())
+            if left <= 0:
+                return False
+            proof = asyncio.get_running_loop().create_future()
+            self._awaiting.add(proof)
+            try:
+                await asyncio.wait([proof], timeout=left)
+            finally:
+                self._awaiting.discard(proof)
+        return True
 
     def age(self, monotonic: float) -> float:
         """Seconds since the view was last proved; infinite before the first time."""

@@ -149,9 +149,9 @@ class Router:
     async def _taken_in(self, exchange: Exchange) -> tuple[Caller, bytes]:
         """Who asks, and the body."""
         hashed = self._hash_of(exchange)
-        self._who(hashed)  # strangers' bodies are not taken in
+        await self._known(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
-        return self._who(hashed), body  # who that is now: the body may have taken its time
+        return await self._known(hashed), body  # who that is now: the body may have taken its time
 
     def _choose(self, caller: Caller, asked: Asked) -> tuple[PublishedModel, Target, Carriage]:
         """The seam where routing comes: today the first usable route of the lowest tier."""
@@ -193,6 +193,12 @@ class Router:
 
     def _caller(self, exchange: Exchange) -> Caller:
         return self._who(self._hash_of(exchange))
+
+    async def _known(self, hashed: str | None) -> Caller:
+        """As `_who`, by a view that is fresh again in a moment if it is not."""
+        if not self.keyring.fresh(time.monotonic()):
+            await self.keyring.renewed()
+        return self._who(hashed)
 
     def _who(self, hashed: str | None) -> Caller:
         """Absent, unknown, revoked and expired keys look the same from outside."""

@@ -1,5 +1,7 @@
 """The keyring: who may do what now, and how current that is."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +15,7 @@ from domain.gate_epoch import GateFenced
 from domain.ids import partition_of
 from domain.period import Period
 from domain.price_list import PriceEntry, PriceList, PriceListed, Rates, timeline
-from projections.keyring import FRESH, Keyring
+from projections.keyring import FRESH, LATELY, Keyring
 from projections.ports import CONTROL, Record
 from tests.controlgen import ControlTraffic
 from tests.factgen import MemoryLog
@@ -130,6 +132,33 @@ def test_an_aged_view_is_proved_when_it_is_asked() -> None:
     keyring.proved(100.0)
     keyring.prove = lambda: keyring.proved(200.0)
     assert keyring.fresh(200.0)
+
+
+async def test_a_view_that_is_proved_again_in_a_moment_is_waited_for() -> None:
+    """Whoever comes while it is a little too old is served by the next proof, and not before it."""
+    keyring = Keyring()
+    keyring.proved(time.monotonic() - FRESH - 0.01)
+    waiting = asyncio.ensure_future(keyring.renewed())
+    keyring.proved(time.monotonic() - FRESH - 0.005)  # still too old
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    keyring.proved(time.monotonic())
+    assert await waiting
+
+
+async def test_a_view_that_has_been_old_for_longer_is_not_waited_for() -> None:
+    """A gateway that is cut off refuses at once."""
+    keyring = Keyring()
+    assert not await keyring.renewed()
+    keyring.proved(time.monotonic() - FRESH - LATELY - 0.01)
+    assert not await keyring.renewed()
+
+
+async def test_a_view_that_is_not_proved_again_is_given_up() -> None:
+    """The wait has an end."""
+    keyring = Keyring()
+    keyring.proved(time.monotonic() - FRESH - LATELY + 0.02)
+    assert not await keyring.renewed()
 
 
 # -- callers
