@@ -39,6 +39,9 @@ ENOUGH = "100000"
 SAMPLE = 200
 """Rows sent one at a time, with and without the router, for the latency that it adds."""
 
+RETRIES = 2
+"""Times that a request which could not be decided is sent again: as many as the clients of providers do."""
+
 SETTLE_SECONDS = 120.0
 
 
@@ -158,7 +161,7 @@ async def _replay(routers: Sequence[str], rows: list[TraceRow], keys: list[str])
             if done % 100 == 0:
                 update(done, len(rows))
 
-        clients = [LoadClient(router) for router in routers]
+        clients = [LoadClient(router, retries=RETRIES) for router in routers]
         results = await asyncio.gather(*(c.run(requests, CONCURRENCY // len(clients), seen) for c in clients))
     return LoadResult.of(results)
 
@@ -166,7 +169,7 @@ async def _replay(routers: Sequence[str], rows: list[TraceRow], keys: list[str])
 async def _one_by_one(url: str, rows: list[TraceRow], key: str) -> LoadResult:
     """The rows over one connection, each after the other."""
     sample = (Load(0.0, chat_body(row, MODEL, False), key, False) for row in rows)
-    return await LoadClient(url).run(sample, 1)
+    return await LoadClient(url, retries=RETRIES).run(sample, 1)
 
 
 def _settled(read: Callable[[], Books], sent: int) -> Books:

@@ -72,6 +72,10 @@ def _speed(figures: Figures) -> None:
         f"\n{replay.requests} requests in {replay.seconds:.1f} s: {replay.requests / replay.seconds:,.0f} requests/s, "
         f"{replay.prompt_tokens:,} prompt and {replay.completion_tokens:,} completion tokens reported to clients"
     )
+    if replay.repeats:
+        print(
+            f"{replay.repeats} times a request that could not be decided (503) was sent again, as clients of providers do"
+        )
     added = []
     for quantile in (0.5, 0.99):
         routed, direct = figures.routed.latency_ms(quantile), figures.direct.latency_ms(quantile)

@@ -1,7 +1,8 @@
 """Offers load to a router: many chat requests over keep-alive connections, one in flight on each.
 
 Made to cost little beside what it measures: its own HTTP/1.1 client on `asyncio.Protocol` and httptools. It never sends a
-request twice on its own account; only a refusal that says so (429 `budget_busy`) is sent again, and only if asked to.
+request twice on its own account; only a refusal that says so (429 `budget_busy`, or 503 before anything was done) is sent
+again, and only if asked to.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ import msgspec
 from domain.errors import invalid
 
 PATH = "/v1/chat/completions"
+
+UNDECIDED = frozenset({"not_ready", "gate_unavailable", "overloaded"})
+"""Refusals with 503 that say that nothing was done: the clients of providers send such a request again after Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,10 @@ _body = msgspec.json.Decoder(_Body).decode
 
 
 class LoadClient:
-    """Sends to one router. Raises `Invalid` for a URL that is none."""
+    """Sends to one router. What is refused as `UNDECIDED` is sent again up to `retries` times, and what is refused as
+    budget_busy for ever if `retry_busy`. Raises `Invalid` for a URL that is none."""
 
-    def __init__(self, url: str, *, timeout: float = 120.0, retry_busy: bool = False) -> None:
+    def __init__(self, url: str, *, timeout: float = 120.0, retry_busy: bool = False, retries: int = 0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise invalid("url", f"must be like http://127.0.0.1:8080; got {url!r:.80}")
@@ -129,7 +134,7 @@ class LoadClient:
             f"POST {path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
             "authorization: Bearer %s\r\ncontent-length: %d\r\n\r\n"
         )
-        self._timeout, self._retry_busy = timeout, retry_busy
+        self._timeout, self._retry_busy, self._retries = timeout, retry_busy, retries
 
     async def run(
         self, loads: Iterable[Load], concurrency: int, seen: Callable[[Load, Outcome], None] | None = None
@@ -156,11 +161,13 @@ class LoadClient:
 
     async def _send(self, connection: "_Connection", load: Load) -> Outcome:
         message = (self._head % (load.key, len(load.body))).encode("latin-1") + load.body
-        repeats = 0
+        repeats = undecided = 0
         while True:
             outcome = await self._once(connection, message, load.stream)
             outcome.repeats = repeats
-            if not (self._retry_busy and outcome.status == 429 and outcome.code == "budget_busy"):
+            if outcome.status == 503 and outcome.code in UNDECIDED and undecided < self._retries:
+                undecided += 1
+            elif not (self._retry_busy and outcome.status == 429 and outcome.code == "budget_busy"):
                 return outcome
             repeats += 1
             await asyncio.sleep(connection.retry_after)

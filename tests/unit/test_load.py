@@ -135,6 +135,26 @@ async def test_what_is_not_json_is_told_apart(api: FakeApi) -> None:
     assert outcome.name == "502 unreadable_answer"
 
 
+@pytest.mark.parametrize(("code", "asked"), [("not_ready", 3), ("log_unavailable", 1)])
+async def test_what_could_not_be_decided_is_sent_again_where_that_is_wanted(
+    api: FakeApi, code: str, asked: int
+) -> None:
+    """Up to so many times, after Retry-After; what may have been dispatched is not."""
+    for _ in range(2):
+        api.on("POST", PATH, {"error": {"code": code}}, 503, retry_after="0")
+    api.on("POST", PATH, USAGE)
+    outcome, result = await one(api, retries=2)
+    assert (outcome.status == 200, len(api.asked), result.repeats) == (asked == 3, asked, asked - 1)
+
+
+async def test_nothing_is_sent_again_unasked(api: FakeApi) -> None:
+    """And no more often than wanted."""
+    api.on("POST", PATH, {"error": {"code": "not_ready"}}, 503, retry_after="0")
+    assert (await one(api))[0].name == "503 not_ready"
+    assert (await one(api, retries=1))[0].name == "503 not_ready"
+    assert len(api.asked) == 3
+
+
 async def test_nobody_there_is_an_outcome(api: FakeApi) -> None:
     """The load goes on: each request is counted."""
     api.url = "http://127.0.0.1:1"
