@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from cli.settings import Settings
 from commands.admission import Admission
+from commands.backend_choice import BackendChoice
 from commands.denials import Denials
 from commands.fact_writer import FactWriter
 from commands.handling import Changes, Commands, Reply, Request
@@ -46,6 +47,7 @@ def router_of(
         unseal=secrets.unseal,
         observe=metrics.observe,
         once_secret=secrets.hash("idempotency").encode(),
+        choice=BackendChoice(),
         max_body=settings.max_body,
         read_timeout=settings.read_timeout,
     )

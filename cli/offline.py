@@ -76,7 +76,7 @@ def drop_parked(settings: Settings, event: str) -> Row:
 
 
 def reconcile(
-    settings: Settings, records: Sequence[Row], backend: str | None, as_of: datetime | None, _update: Update
+    settings: Settings, records: Sequence[Row], backends: Sequence[str], as_of: datetime | None, _update: Update
 ) -> Row:
     """See `commands.reconcile`. Opening the folder ends what a crash left open; the views are brought up to date."""
     served = read_served(records)
@@ -88,7 +88,7 @@ def reconcile(
             with open_views(core.folder) as views:
                 views.runner.start()
                 try:
-                    done = await core.reconciliation().run(served, backend, as_of)
+                    done = await core.reconciliation().run(served, backends, as_of)
                     await asyncio.to_thread(_catch_up, views)
                     return done
                 finally:

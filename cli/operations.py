@@ -161,7 +161,8 @@ def _reconcile(root: typer.Typer) -> None:
             typer.Option("--file", help="NDJSON: request_id, prompt_tokens, completion_tokens.", show_default=False),
         ],
         backend: Annotated[
-            str | None, typer.Option("--backend", help="Whose record it is; of all without it.", show_default=False)
+            list[str] | None,
+            typer.Option("--backend", help="Whose record it is; repeatable. Of all without it.", show_default=False),
         ] = None,
         as_of: Annotated[
             str | None,
@@ -173,14 +174,15 @@ def _reconcile(root: typer.Typer) -> None:
         moment = None if as_of is None else parse_moment(as_of)
         with progress("reconcile") as update:
             if client := _running(session):
-                body = {"records": records, "backend": backend} | ({} if as_of is None else {"as_of": as_of})
+                named = backend[0] if backend and len(backend) == 1 else backend
+                body = {"records": records, "backend": named} | ({} if as_of is None else {"as_of": as_of})
                 result = client.send("POST", "/admin/v1/reconcile", body).doc
                 if "operation" in result:
                     result = finished(client, result, update)
             else:
                 from cli import offline
 
-                result = offline.reconcile(session.settings, records, backend, moment, update)
+                result = offline.reconcile(session.settings, records, backend or [], moment, update)
         session.print([result])
 
 

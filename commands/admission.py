@@ -27,7 +27,7 @@ SWEEP_SECONDS = 0.05
 """Between two looks at whose DELTA is over, at most."""
 
 GRACE = timedelta(seconds=5)
-"""Beyond the backend's own timeout: after that an open attempt is unconfirmed."""
+"""Beyond the longest timeout of the backends it may go to: after that an open attempt is unconfirmed."""
 
 
 _MOST = 1 << 62
@@ -98,6 +98,13 @@ class Admitted:
     clamped: bool
     identity: dict[str, Any]
     """The fields every fact about this attempt repeats."""
+    backends: tuple[str, ...] = ()
+    """Where it may be sent under its hold; where it goes first comes first."""
+
+    @property
+    def attempt(self) -> str:
+        """The id it has in gate and log, and at the backend."""
+        return str(self.identity["attempt"])
 
     @property
     def hold(self) -> int:
@@ -136,8 +143,17 @@ class Admission:
         self._claims: dict[tuple[str, str, str], _Claims] = {}
         self._claims_version = -1
 
-    async def admit(self, request: str, caller: Caller, call: Call, model: PublishedModel) -> Admitted:
-        """Holds, and returns once the admission is durable.
+    async def admit(
+        self,
+        attempt: str,
+        caller: Caller,
+        call: Call,
+        model: PublishedModel,
+        backend: str | None = None,
+        request: str | None = None,
+    ) -> Admitted:
+        """Holds, and returns once the admission is durable. `backend` is where it goes first (None: the model's first);
+        `request` the one that a later attempt belongs to.
 
         Raises `Denied`; `NotReady`, `GateUnavailable` or `LogUnavailable` when nothing can be decided.
         """
@@ -169,7 +185,7 @@ class Admission:
                 run=self._run,
                 epoch=epoch,
                 org=caller.org,
-                attempt=request,
+                attempt=attempt,
                 once=call.once,
                 accounted_at=now,
                 base=base,
@@ -186,13 +202,13 @@ class Admission:
                 raise GateUnavailable("the gate is closed, or open for another epoch")
             raise Denied(answer.code, _reason(answer), refused=answer, price=price, worst=worst)
         identity = {
-            "request": request,
-            "attempt": request,
+            "request": request or attempt,
+            "attempt": attempt,
             "org": caller.org,
             "project": caller.project,
             "user": caller.user,
             "key": caller.key,
-            "model": call.model,
+            "model": model.id,
             "endpoint": call.endpoint,
             "stream": call.stream,
             "accounted_at": now,
@@ -200,24 +216,29 @@ class Admission:
             "hold": answer.hold,
         }
         clamped = answer.grant < want
-        admitted = Admitted(request, caller, call, price, answer, epoch, now, began, clamped, identity)
+        first = backend or model.targets[0].backend
+        backends = (first, *model.others(first))
+        admitted = Admitted(
+            request or attempt, caller, call, price, answer, epoch, now, began, clamped, identity, backends
+        )
         await self._record(admitted, model)
         return admitted
 
     # -- inside
 
     async def _record(self, admitted: Admitted, model: PublishedModel) -> None:
-        caller, target = admitted.caller, model.targets[0]
+        caller, (backend, *others) = admitted.caller, admitted.backends
         fact = RequestAdmitted(
             **admitted.identity,
             epoch=admitted.epoch,
-            deadline=admitted.accounted_at + timedelta(seconds=target.timeout_seconds) + GRACE,
+            deadline=admitted.accounted_at + timedelta(seconds=model.patience) + GRACE,
             budgets=admitted.granted.seen,
-            backend=target.backend,
+            backend=backend,
             grant=admitted.grant,
             clamped=admitted.clamped,
             input_bound=admitted.call.input_bound,
             once=admitted.call.once,
+            others=tuple(others),
         )
         body = self._writer.body(fact, caller.org, admitted.request, caller.key)
         acknowledged = asyncio.ensure_future(self._writer.append(caller.partition, body))

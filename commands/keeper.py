@@ -18,7 +18,14 @@ from commands.fact_writer import FactWriter
 from commands.ports import Balances, Clock, Gate, OpenHold, Overdue
 from domain import write_off
 from domain.envelope import decode
-from domain.facts import RequestAdmitted, RequestUnconfirmed, RequestVoided, RequestWrittenOff, identity_of
+from domain.facts import (
+    RequestAdmitted,
+    RequestUnconfirmed,
+    RequestVoided,
+    RequestWrittenOff,
+    identity_of,
+    only_backend,
+)
 from domain.registry import decode_event
 
 _REMEMBER = timedelta(seconds=60)
@@ -100,7 +107,7 @@ class Keeper:
 
 def _unconfirmed(overdue: Overdue) -> RequestUnconfirmed:
     admission: RequestAdmitted = decode_event(decode(overdue.body))
-    return RequestUnconfirmed(**identity_of(admission), reason="deadline", backend=admission.backend)
+    return RequestUnconfirmed(**identity_of(admission), reason="deadline", backend=only_backend(admission))
 
 
 def _voided(hold: OpenHold) -> RequestVoided:

@@ -20,7 +20,7 @@ from commands.ports import Balances, Clock, FactReader, Gate, Journal
 from domain import gate_epoch
 from domain.envelope import Envelope, decode
 from domain.errors import UndecodableEvent
-from domain.facts import GateOpened, RequestAdmitted, RequestUnconfirmed, identity_of
+from domain.facts import GateOpened, RequestAdmitted, RequestUnconfirmed, identity_of, only_backend
 from domain.fold import Books, State
 from domain.gate_epoch import FenceGate, GateFenced
 from domain.ids import PLATFORM
@@ -119,7 +119,7 @@ class Opening:
 
     async def _unconfirmed(self, partition: int, admission: RequestAdmitted) -> None:
         """Step 6."""
-        fact = RequestUnconfirmed(**identity_of(admission), reason="gateway_lost", backend=admission.backend)
+        fact = RequestUnconfirmed(**identity_of(admission), reason="gateway_lost", backend=only_backend(admission))
         body = self.writer.body(fact, admission.org, admission.request, "system")
         await self.writer.append_until_acknowledged(partition, body)
 

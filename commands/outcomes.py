@@ -7,7 +7,7 @@ from typing import Any
 from commands.admission import Admitted
 from commands.fact_writer import FactWriter
 from commands.ports import Gate
-from domain.errors import UpstreamFailed
+from domain.errors import TollhouseError
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Try, Usage
 from domain.pricing import cost_of
 
@@ -53,9 +53,9 @@ class Outcomes:
             first_token_ms=first_token_ms,
         )
         offset = await self._append(admitted, fact)
-        self._gate.capture(admitted.caller.partition, admitted.request, cost)
+        self._gate.capture(admitted.caller.partition, admitted.attempt, cost)
         if overrun:
-            self._writer.later(self._exceeded(admitted.call.model, admitted.request, cost, hold))
+            self._writer.later(self._exceeded(admitted.identity["model"], admitted.request, cost, hold))
         return cost, offset
 
     def in_background(self, booking: Coroutine[Any, Any, Any]) -> None:
@@ -75,13 +75,14 @@ class Outcomes:
             latency_ms=self._since(admitted),
         )
         offset = await self._append(admitted, fact)
-        self._gate.capture(admitted.caller.partition, admitted.request, 0)
+        self._gate.capture(admitted.caller.partition, admitted.attempt, 0)
         return offset
 
     async def unconfirmed(
-        self, admitted: Admitted, failure: UpstreamFailed, *, backend: str, tries: tuple[Try, ...]
+        self, admitted: Admitted, failure: TollhouseError, *, backend: str, tries: tuple[Try, ...]
     ) -> int:
-        """Nobody knows what it cost: its whole hold counts until something better is known."""
+        """Nobody knows what it cost: its whole hold counts until something better is known. Its place among those under way is
+        free."""
         fact = RequestUnconfirmed(
             **admitted.identity,
             reason=failure.code,
@@ -89,7 +90,9 @@ class Outcomes:
             tries=tries,
             latency_ms=self._since(admitted),
         )
-        return await self._append(admitted, fact)
+        offset = await self._append(admitted, fact)
+        self._gate.capture(admitted.caller.partition, admitted.attempt, admitted.hold)
+        return offset
 
     async def _append(self, admitted: Admitted, fact: RequestCompleted | RequestFailed | RequestUnconfirmed) -> int:
         caller = admitted.caller

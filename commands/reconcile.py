@@ -7,7 +7,7 @@ unconfirmed is not touched.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from commands.ports import Balances
 from domain import price_list
 from domain.envelope import decode
 from domain.errors import NotFound, ViewBehind, invalid
-from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage, identity_of
+from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage, identity_of, only_backend
 from domain.ids import PLATFORM
 from domain.pricing import Price, cost_of
 from domain.registry import decode_event
@@ -65,26 +65,32 @@ class Reconciliation:
     ends: Callable[[], Sequence[int]]
     """The next offset of each facts partition, now."""
 
-    async def run(self, record: Sequence[Served], backend: str | None, as_of: datetime | None = None) -> Reconciled:
-        """Appends a late confirmation for every unconfirmed attempt of `backend`; None: of the backends whose attempts the
-        record has, or of the only one there is. `as_of`: when the record was complete; what it lacks and had not reached its
-        deadline then is left. None: the backend was at nothing any more. Raises `ViewBehind` if what is unconfirmed is not
-        known up to now."""
+    async def run(
+        self, record: Sequence[Served], backends: Collection[str], as_of: datetime | None = None
+    ) -> Reconciled:
+        """Appends a late confirmation for every unconfirmed attempt of `backends`, all of which the record is of; empty: of the
+        backends whose attempts the record has, or of the only one there is. An attempt that may have gone to one of several
+        is left unless all of them are among these, or the record has it. `as_of`: when the record was complete; what it
+        lacks and had not reached its deadline then is left. None: the backend was at nothing any more. Raises `ViewBehind`
+        if what is unconfirmed is not known up to now."""
         served = {entry.request_id: entry for entry in record}
         await self._caught_up()
         waiting = await asyncio.to_thread(self.balances.unconfirmed)
         admissions: list[tuple[int, RequestAdmitted]] = [(w.partition, decode_event(decode(w.body))) for w in waiting]
-        concerned = {backend} if backend is not None else _backends(admissions, served)
+        concerned = set(backends) or _backends(admissions, served)
         completed = failed = left = 0
         for partition, admission in admissions:
-            if admission.backend not in concerned:
+            entry = served.get(admission.attempt)
+            if not concerned.intersection(_places(admission)) or (
+                entry is None and not concerned.issuperset(_places(admission))
+            ):
                 left += 1
                 continue
-            entry = served.get(admission.attempt)
             if entry is None and as_of is not None and admission.deadline > as_of:
                 left += 1
                 continue
-            fact = self._failed(admission) if entry is None else self._completed(admission, entry)
+            where = next(iter(concerned)) if len(concerned) == 1 else only_backend(admission)
+            fact = self._failed(admission, where) if entry is None else self._completed(admission, where, entry)
             body = self.writer.body(fact, admission.org, admission.request, "reconcile")
             await self.writer.append_until_acknowledged(partition, body)
             completed += entry is not None
@@ -100,7 +106,7 @@ class Reconciliation:
             await asyncio.sleep(_POLL_SECONDS)
         raise ViewBehind("the balances have not caught up with the log; try again")
 
-    def _completed(self, admission: RequestAdmitted, entry: Served) -> RequestCompleted:
+    def _completed(self, admission: RequestAdmitted, backend: str | None, entry: Served) -> RequestCompleted:
         price = self._price(admission)
         usage = Usage(
             input=entry.prompt_tokens - entry.cached_tokens,
@@ -113,13 +119,13 @@ class Reconciliation:
             **identity_of(admission),
             usage=usage,
             cost=cost,
-            backend=admission.backend,
+            backend=backend,
             overrun=price is not None and cost > admission.hold,
             source="reconcile",
         )
 
-    def _failed(self, admission: RequestAdmitted) -> RequestFailed:
-        return RequestFailed(**identity_of(admission), reason="not_served", backend=admission.backend)
+    def _failed(self, admission: RequestAdmitted, backend: str | None) -> RequestFailed:
+        return RequestFailed(**identity_of(admission), reason="not_served", backend=backend)
 
     def _price(self, admission: RequestAdmitted) -> Price | None:
         if admission.price is None:
@@ -131,10 +137,16 @@ class Reconciliation:
         return price_list.price_of(model, prices.history[int(number) - 1])
 
 
-def _backends(admissions: Sequence[tuple[int, RequestAdmitted]], served: Mapping[str, Served]) -> set[str | None]:
-    """The backends that a record is of, by the attempts that it has."""
-    every = {admission.backend for _, admission in admissions}
-    known = {admission.backend for _, admission in admissions if admission.attempt in served}
+def _places(admission: RequestAdmitted) -> Sequence[str]:
+    """Where an attempt may have gone."""
+    return (*(() if admission.backend is None else (admission.backend,)), *admission.others)
+
+
+def _backends(admissions: Sequence[tuple[int, RequestAdmitted]], served: Mapping[str, Served]) -> set[str]:
+    """The backends that a record is of, by the attempts that it has: those of which it is known where they went."""
+    places = [(admission.attempt, _places(admission)) for _, admission in admissions]
+    every = {place for _, some in places for place in some}
+    known = {some[0] for attempt, some in places if attempt in served and len(some) == 1}
     return known or (every if len(every) == 1 else set())
 
 

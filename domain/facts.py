@@ -71,7 +71,8 @@ class AttemptFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RequestAdmitted(AttemptFact, frozen=True, kw_only=True, omit_defaults=True):
     """The gate holds `hold` in every budget of `budgets`, under `epoch`. After `deadline` without an end the attempt is
     unconfirmed. `grant` is the output cap per choice that the hold pays for; `once` the keyed hash of the caller's
-    Idempotency-Key; `input_bound` the tokens the input cannot exceed."""
+    Idempotency-Key; `input_bound` the tokens the input cannot exceed. It goes to `backend`, and to one of the `others` if that
+    one surely did not serve it."""
 
     epoch: int
     deadline: datetime
@@ -81,6 +82,7 @@ class RequestAdmitted(AttemptFact, frozen=True, kw_only=True, omit_defaults=True
     clamped: bool = False
     input_bound: int = 0
     once: str | None = None
+    others: tuple[str, ...] = ()
 
 
 class RequestDenied(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -188,6 +190,11 @@ Fact = (
     | RequestWrittenOff
     | GateOpened
 )
+
+
+def only_backend(admission: RequestAdmitted) -> str | None:
+    """Where an attempt went, if all that is known of it is its admission; None: that does not say it."""
+    return None if admission.others else admission.backend
 
 
 def identity_of(fact: AttemptFact) -> dict[str, Any]:

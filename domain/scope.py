@@ -1,8 +1,11 @@
 """Who is asking, and for what, resolved from the control events: what admission decides on without asking anybody."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate, groupby
 
+from domain.backend import Connection
 from domain.budget import Scope
 from domain.model import Route
 from domain.period import Period
@@ -44,7 +47,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A route with its backend, as it can be called now."""
+    """A route with its backend, as it can be called now. `weight` is the route's times the backend's."""
 
     backend: str
     url: str
@@ -57,8 +60,17 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Tier:
+    """Targets that share the load by their weights; `bounds` are the sums of the weights up to and with each."""
+
+    targets: tuple[Target, ...]
+    bounds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PublishedModel:
-    """A model as callers see it. `targets`: its usable routes, in order of tier."""
+    """A model as callers see it. `targets`: its usable routes, in order of tier; `tiers`: the same, without those that no
+    weight lets take part; `patience`: seconds that the most patient of them waits."""
 
     id: str
     targets: tuple[Target, ...]
@@ -66,21 +78,41 @@ class PublishedModel:
     context_tokens: int
     prices: Timeline
     bound_exceeded: bool
+    tiers: tuple[Tier, ...] = field(init=False)
+    backends: tuple[str, ...] = field(init=False)
+    patience: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        tiers = tuple(_tiers(target for target in self.targets if target.weight))
+        backends = dict.fromkeys(target.backend for tier in tiers for target in tier.targets)
+        object.__setattr__(self, "tiers", tiers)
+        object.__setattr__(self, "backends", tuple(backends))
+        object.__setattr__(self, "patience", max((target.timeout_seconds for target in self.targets), default=0.0))
 
     def price(self, moment: datetime) -> Price | None:
         """The price in force at `moment`."""
         return in_force(self.prices, moment)
 
+    def others(self, backend: str) -> tuple[str, ...]:
+        """The backends that a request sent to `backend` may go to instead."""
+        return tuple(other for other in self.backends if other != backend) if len(self.backends) > 1 else ()
 
-def target_of(route: Route, url: str, protocol: str, credential: str | None, timeout_seconds: float) -> Target:
+
+def target_of(route: Route, host: Connection) -> Target:
     """`route` on a backend."""
     return Target(
         backend=route.backend,
-        url=url,
-        protocol=protocol,
-        credential=credential,
-        timeout_seconds=timeout_seconds,
+        url=host.url,
+        protocol=host.protocol,
+        credential=host.credential,
+        timeout_seconds=host.timeout_seconds,
         upstream_model=route.upstream_model,
-        weight=route.weight,
+        weight=route.weight * host.weight,
         tier=route.tier,
     )
+
+
+def _tiers(targets: Iterable[Target]) -> Iterable[Tier]:
+    for _, group in groupby(targets, key=lambda target: target.tier):
+        found = tuple(group)
+        yield Tier(found, tuple(accumulate(target.weight for target in found)))

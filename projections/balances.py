@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec.structs import replace
+
+from domain import envelope as wire
 from domain.facts import (
     BudgetHold,
     GateOpened,
@@ -22,6 +25,7 @@ from domain.facts import (
     RequestWrittenOff,
 )
 from domain.fold import ENDED, REMEMBER, Attempt, Books, BucketKey, State
+from domain.registry import decode_event
 from projections.ports import Event, Poisoned
 
 NAME = "balances"
@@ -32,13 +36,14 @@ NAME = "balances"
 class Changes:
     """What a batch changed in one partition: `attempts` with their organizations, of which `admissions` are new and were
     open at first; `forgotten` ones are to be deleted before that; `epochs` as (offset, epoch) of every opening; `newest`
-    accounted time of an admission; `overruns`: of each model the last completion that cost more than its hold, with its
-    offset."""
+    accounted time of an admission; `placed`: unconfirmed ones whose fact says where they went; `overruns`: of each model the
+    last completion that cost more than its hold, with its offset."""
 
     books: Books
     newest: datetime | None
     attempts: dict[str, str] = field(default_factory=dict)
     admissions: dict[str, tuple[RequestAdmitted, bytes]] = field(default_factory=dict)
+    placed: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     once: set[str] = field(default_factory=set)
     epochs: list[tuple[int, int]] = field(default_factory=list)
@@ -82,6 +87,16 @@ def replay(books: Books, event: Event) -> Changes:
     return fold(books, None, [event])
 
 
+def placed(body: bytes, backend: str) -> bytes:
+    """A stored admission, as that of an attempt of which it is known by now that it went to `backend` and nowhere else."""
+    envelope = wire.decode(body)
+    admission: RequestAdmitted = decode_event(envelope)
+    if not admission.others:
+        return body
+    fields = {name: getattr(envelope, name) for name in wire.Envelope.__struct_fields__ if name != "data"}
+    return wire.encode(wire.Envelope(**fields, data=replace(admission, backend=backend, others=())))
+
+
 def horizon(newest: datetime | None) -> datetime | None:
     """Attempts that ended, and once-keys, accounted before this are forgotten."""
     return None if newest is None else newest - REMEMBER
@@ -119,6 +134,8 @@ def _take_in(changes: Changes, event: Event) -> None:
                 changes.once.add(fact.once)
     if state is not None:
         changes.attempts[fact.attempt] = fact.org
+    if isinstance(fact, RequestUnconfirmed) and state is State.UNCONFIRMED and fact.backend is not None:
+        changes.placed[fact.attempt] = fact.backend
     if isinstance(fact, RequestCompleted) and fact.overrun and state is State.DONE:
         changes.overruns[fact.model] = (event.offset, fact)
 

@@ -253,7 +253,7 @@ class Keyring:
         for route in state.routes:
             host: backend.Backend | None = self._states.get((backend.KIND, PLATFORM, route.backend))
             if host is not None and host.state == "active":
-                targets.append(target_of(route, host.url, host.protocol, host.credential, host.timeout_seconds))
+                targets.append(target_of(route, host.connection))
         targets.sort(key=lambda target: target.tier)
         return PublishedModel(
             name,

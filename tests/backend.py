@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(slots=True)
@@ -24,12 +24,17 @@ class Received:
     body: Any
 
 
+Failing = Literal["stall", "drop", "drop behind the head", "error behind the head"]
+
+
 @dataclass
 class Backend:
     """Answers chat completions with exactly the output cap, in one piece or word by word.
 
-    `word` is what its answers are made of. `refusing`: models answered with a status and no usage. `cutting`: models whose
-    connection is closed half way. `gates`: models that wait, before the last byte of their answer, until the event is set.
+    `word` is what its answers are made of. `refusing`: models answered with a status and no usage. `failing`: models that are
+    never answered, whose connection is closed at once or behind the head, or whose answer is an error behind the head of a
+    good one. `cutting`: models whose connection is closed half way. `gates`: models that wait, before the last byte of their
+    answer, until the event is set.
     """
 
     url: str = ""
@@ -40,6 +45,7 @@ class Backend:
     left: list[str] = field(default_factory=list)
     """Ids of requests whose caller went away before the end."""
     refusing: dict[str, int] = field(default_factory=dict)
+    failing: dict[str, Failing] = field(default_factory=dict)
     cutting: set[str] = field(default_factory=set)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     claiming: dict[str, int] = field(default_factory=dict)
@@ -72,6 +78,9 @@ class Backend:
             refusal = {"error": {"message": "refused", "type": "server_error", "param": None, "code": "refused"}}
             await _send(writer, status, json.dumps(refusal).encode())
             return
+        if way := self.failing.get(request.model):
+            await self._fail(way, bool(body.get("stream")), writer)
+            return
         words = sum(len(str(message["content"]).split()) for message in body["messages"])
         prompt = self.claiming.get(request.model, words)
         tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 16
@@ -80,6 +89,25 @@ class Backend:
             await self._stream(request, usage, reader, writer)
         else:
             await self._plain(request, usage, writer)
+
+    async def _fail(self, way: Failing, stream: bool, writer: asyncio.StreamWriter) -> None:
+        if way == "stall":
+            await asyncio.Event().wait()
+        if way == "drop":
+            raise ConnectionResetError
+        error = json.dumps(
+            {"error": {"message": "broken", "type": "server_error", "param": None, "code": None}}
+        ).encode()
+        if way == "error behind the head" and not stream:  # a plain answer has one head, which says so
+            await _send(writer, 500, error)
+            return
+        writer.write(_head(200, "text/event-stream" if stream else "application/json", None))
+        if way == "error behind the head":
+            writer.write(_chunk(b"data: " + error + b"\n\n") + b"0\r\n\r\n")
+            await writer.drain()
+            return
+        await writer.drain()
+        raise ConnectionResetError
 
     async def _plain(self, request: Received, usage: dict[str, int], writer: asyncio.StreamWriter) -> None:
         await self._gate(request)

@@ -166,7 +166,8 @@ class Traffic:
 
     def _unconfirmed(self, partition: int, admitted: RequestAdmitted) -> None:
         self.append(partition, admitted)
-        unconfirmed = end(admitted, RequestUnconfirmed, reason="deadline")
+        where = (None, "fake", "spare")[admitted.hold % 3]
+        unconfirmed = end(admitted, RequestUnconfirmed, reason="deadline", backend=where)
         self.append(partition, unconfirmed)
         self.later(lambda: self.append(partition, unconfirmed))
 
@@ -238,6 +239,7 @@ class Traffic:
             epoch=self.epochs.get(partition, 0),
             deadline=self.now + timedelta(seconds=605),
             backend="fake",
+            others=("spare",) if hold % 2 else (),
             grant=256,
             input_bound=900,
             once=f"once-{request}" if self.random.random() < 0.1 else None,

@@ -9,9 +9,10 @@ from typing import Any
 from commands.ports import LedgerEntry, Overdue, Overrun, PartitionBalances
 from domain.envelope import Envelope, decode, encode
 from domain.errors import LogUnavailable
-from domain.facts import RequestAdmitted, RequestCompleted
+from domain.facts import RequestAdmitted, RequestCompleted, RequestUnconfirmed
 from domain.fold import Books, State
 from domain.registry import decode_event
+from projections.balances import placed
 from tests.factgen import MemoryLog
 
 
@@ -148,6 +149,8 @@ class LogBalances:
             books.apply(fact)
             if isinstance(fact, RequestAdmitted):
                 admissions[fact.attempt] = record.value
+            elif isinstance(fact, RequestUnconfirmed) and fact.backend is not None and fact.attempt in admissions:
+                admissions[fact.attempt] = placed(admissions[fact.attempt], fact.backend)
         return books, admissions
 
     def fact(self, body: bytes) -> Any:

@@ -224,7 +224,7 @@ class GateWorld:
         record = [Served(sent.id, 0, sent.cost) for sent in self.sent if sent.cost is not None]
         keeper = self._keeper
         asked_as_it_is = Reconciliation(self.balances, keeper.writer, self.orders, ends=tuple)
-        self.spawn(keeper.name, asked_as_it_is.run(record, None))
+        self.spawn(keeper.name, asked_as_it_is.run(record, ()))
 
     def settle_again(self, start: int, count: int) -> None:
         """Another settler, which is behind, settles facts from `start` on."""

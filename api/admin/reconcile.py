@@ -13,11 +13,11 @@ router = APIRouter(prefix="/admin/v1/reconcile", tags=["requests"])
 
 
 class ReconcileBody(Body):
-    """`records`: each with `request_id`, `prompt_tokens` and `completion_tokens`; `backend` None: the record of all;
-    `as_of`: when the record was complete, None: when the backend was at nothing any more."""
+    """`records`: each with `request_id`, `prompt_tokens` and `completion_tokens`; `backend` names whose record it is, one or
+    several, None: of all; `as_of`: when the record was complete, None: when the backend was at nothing any more."""
 
     records: list[dict[str, Any]]
-    backend: StrictStr | None = None
+    backend: StrictStr | list[StrictStr] | None = None
     as_of: AwareDatetime | None = None
 
 
@@ -33,5 +33,6 @@ class ReconcileOut(BaseModel):
 @router.post("")
 async def reconcile(body: ReconcileBody, call: Caller) -> ReconcileOut:
     call.platform()
-    done = await call.deps.reconciliation().run(read_served(body.records), body.backend, body.as_of)
+    named = [body.backend] if isinstance(body.backend, str) else body.backend or []
+    done = await call.deps.reconciliation().run(read_served(body.records), named, body.as_of)
     return ReconcileOut(completed=done.completed, not_served=done.not_served, left=done.left)

@@ -10,7 +10,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -22,20 +22,23 @@ from api.router.faces.anthropic import AnthropicFace
 from api.router.faces.chat import ChatFace
 from api.router.faces.completions import CompletionsFace
 from api.router.faces.embeddings import EmbeddingsFace
-from api.router.faces.face import Asked, Carriage, Errors, Face
+from api.router.faces.face import Errors, Face
 from api.router.faces.messages import MessagesFace
 from api.router.faces.openai import OpenAIFace
 from api.router.faces.responses import ResponsesFace
+from api.router.failover import Failover
 from api.router.forward import Forward
 from api.router.limits import rate_headers
-from commands.admission import Admission, Denied
+from api.router.ways import Way, Ways
+from commands.admission import Admission, Admitted, Denied
+from commands.backend_choice import BackendChoice, name_of
 from commands.denials import Denials
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Refused, Upstream
 from domain.errors import NotReady, TollhouseError
 from domain.money import format_usd
 from domain.period import window
-from domain.scope import Caller, PublishedModel, Target
+from domain.scope import Caller, PublishedModel
 from projections.keyring import Keyring
 
 Scope = dict[str, Any]
@@ -76,17 +79,21 @@ class Router:
     unseal: Callable[[str], str]
     observe: Callable[[str, int, str], None]
     once_secret: bytes
+    choice: BackendChoice
     max_body: int = DEFAULT_MAX_BODY
     read_timeout: float = 30.0
-    _forward: Forward = field(init=False)
+    _ways: Ways = field(init=False)
+    _failover: Failover = field(init=False)
     _counting: TokenCount = field(init=False)
     _reading: ReadDeadline = field(init=False)
     _hashes: dict[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._reading = ReadDeadline(self.read_timeout)
-        self._forward = Forward(self.upstream, self.outcomes, self.unseal)
-        self._counting = TokenCount(self.upstream, self._forward)
+        forward = Forward(self.upstream, self.outcomes, self.unseal)
+        self._ways = Ways(self.choice)
+        self._failover = Failover(forward, self.outcomes, self._ways, self.keyring, self._anew)
+        self._counting = TokenCount(self.upstream, forward)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request under ``/v1/``."""
@@ -127,48 +134,48 @@ class Router:
     # -- inference
 
     async def _infer(self, exchange: Exchange, face: Face) -> None:
-        caller, body = await self._taken_in(exchange)
+        hashed = self._hash_of(exchange)
+        caller, body = await self._taken_in(exchange, hashed)
         asked = face.parse(body, exchange.header)
         call = asked.call
         call.once = self._once(exchange, caller)
         try:
-            model, target, carriage = self._choose(caller, asked)
-            admitted = await self.admission.admit(exchange.id, caller, call, model)
+            model = self._published(caller, call.model)
+            way = self._ways.first(model, asked, self.keyring.version)
+            admitted = await self._admit(exchange.id, caller, way)
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
             status = self._status(denied, caller)
             self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied)
             raise self._explained(denied, caller, status) from error
-        await self._forward.carry(exchange, admitted, face, carriage, target, model.context_tokens)
+        await self._failover.carry(exchange, admitted, face, way, hashed)
 
     async def _count(self, exchange: Exchange) -> None:
-        caller, body = await self._taken_in(exchange)
+        caller, body = await self._taken_in(exchange, self._hash_of(exchange))
         asked = parse_count(body, exchange.header)
         await self._counting.answer(exchange, asked, self._published(caller, asked.model))
 
-    async def _taken_in(self, exchange: Exchange) -> tuple[Caller, bytes]:
+    async def _taken_in(self, exchange: Exchange, hashed: str | None) -> tuple[Caller, bytes]:
         """Who asks, and the body."""
-        hashed = self._hash_of(exchange)
         await self._known(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
         return await self._known(hashed), body  # who that is now: the body may have taken its time
 
-    def _choose(self, caller: Caller, asked: Asked) -> tuple[PublishedModel, Target, Carriage]:
-        """The seam where routing comes: today the first usable route of the lowest tier."""
-        model = self._published(caller, asked.call.model)
-        carriages: dict[str, Carriage] = {}
-        cannot: RouterError | None = None
-        for protocol in {target.protocol for target in model.targets}:
-            try:
-                carriages[protocol] = asked.carriage(protocol)
-            except RouterError as error:
-                cannot = error
-        usable = tuple(target for target in model.targets if target.protocol in carriages)
-        if not usable:
-            raise cannot or RouterError("no_backend", f"no backend of {model.id} can take requests")
-        # what is admitted names the first target, and has its deadline
-        chosen = model if usable == model.targets else replace(model, targets=usable)
-        return chosen, usable[0], carriages[usable[0].protocol]
+    async def _admit(self, attempt: str, caller: Caller, way: Way, request: str | None = None) -> Admitted:
+        """Admits a request to go `way`, whose claim ends if it may not."""
+        try:
+            return await self.admission.admit(attempt, caller, way.asked.call, way.model, way.target.backend, request)
+        except BaseException:
+            way.claim.released()
+            raise
+
+    async def _anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
+        """See `failover.Anew`: as things are now, whatever they were when the request came."""
+        caller = self._who(hashed)
+        model = self._published(caller, way.model.id)
+        way.asked.call.once = None  # the first attempt's
+        other = self._ways.first(model, way.asked, self.keyring.version, (*way.tried, name_of(way.target)))
+        return await self._admit(attempt, caller, other, admitted.request), other
 
     def _published(self, caller: Caller, name: str) -> PublishedModel:
         """The model, if the caller may use it."""

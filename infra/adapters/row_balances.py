@@ -8,7 +8,7 @@ import msgspec
 
 from domain.fold import ENDED, Attempt, Books, Bucket, BucketKey, State
 from infra.adapters.row_views import Database, listed, scalar, tabled, upsert
-from projections.balances import NAME, Changes, attempts_of, buckets_of, fold, horizon, replay
+from projections.balances import NAME, Changes, attempts_of, buckets_of, fold, horizon, placed, replay
 from projections.ports import FACTS, Event, Span
 
 _SCHEMA = Path(__file__).with_suffix(".sql").read_text()
@@ -153,6 +153,8 @@ def _write(db: Database, version: int, partition: int, changes: Changes) -> None
             whole.append((id, partition, org, now.state.value, micros(now.accounted_at), 0, None, None, None))
         elif (admission := changes.admissions.get(id)) is not None:
             fact, body = admission
+            if now.state is State.UNCONFIRMED and id in changes.placed:
+                body = placed(body, changes.placed[id])
             pairs = _json([key[1:] for key in now.buckets]).decode()
             at, deadline = micros(now.accounted_at), micros(fact.deadline)
             whole.append((id, partition, org, now.state.value, at, now.hold, deadline, pairs, body))
@@ -162,6 +164,7 @@ def _write(db: Database, version: int, partition: int, changes: Changes) -> None
     db.executemany(f"DELETE FROM balances_attempts_{version} WHERE attempt = ?", forgotten)
     db.executemany(upsert(f"balances_attempts_{version}", _ATTEMPT, key=("attempt",)), whole)
     db.executemany(f"UPDATE balances_attempts_{version} SET state = '{State.UNCONFIRMED}' WHERE attempt = ?", marked)
+    _place(db, version, {id: changes.placed[id] for (id,) in marked if id in changes.placed})
     db.executemany(
         upsert(f"balances_buckets_{version}", _BUCKET, key=("org", "budget", "bucket")),
         [
@@ -188,3 +191,19 @@ def _write(db: Database, version: int, partition: int, changes: Changes) -> None
     if changes.newest is not None:
         row = (partition, micros(changes.newest))
         db.execute(upsert(f"balances_partitions_{version}", ("partition", "newest"), key=("partition",)), row)
+
+
+def _place(db: Database, version: int, backends: dict[str, str]) -> None:
+    """Writes down where attempts went that are unconfirmed now, by their ids."""
+    if not backends:
+        return
+    found = db.execute(
+        f"SELECT attempt, body FROM balances_attempts_{version} WHERE attempt IN (SELECT value ->> 0 FROM json_each(?))",
+        (listed(backends),),
+    ).fetchall()
+    known = [
+        (better, attempt)
+        for attempt, body in found
+        if (better := placed(bytes(body), backends[attempt])) != bytes(body)
+    ]
+    db.executemany(f"UPDATE balances_attempts_{version} SET body = ? WHERE attempt = ?", known)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands.ports import Balances, Overrun, PartitionBalances
-from domain.facts import RequestAdmitted, RequestCompleted
+from domain.facts import RequestAdmitted, RequestCompleted, RequestUnconfirmed
 from domain.fold import ENDED, Attempt, Books, State
 from domain.ids import partition_of
 from infra.adapters.row_balances import BalancesView
@@ -117,6 +117,22 @@ class BalancesContract(ABC):
             acme = {json.loads(one.body)["data"]["attempt"] for one in balances.unconfirmed("acme")}
         assert found == waiting
         assert acme == {id for org, id in waiting if org == "acme"}
+
+    @pytest.mark.parametrize("size", [1, 7, 10_000])
+    def test_what_is_unconfirmed_says_where_it_went(self, size: int) -> None:
+        """Its admission names every backend it might have gone to, until the fact that made it unconfirmed names one."""
+        traffic = Traffic(5).run(200)
+        with self.fed(traffic, size) as balances:
+            waiting = [json.loads(one.body)["data"] for one in balances.unconfirmed()]
+        expected: dict[str, tuple[str | None, tuple[str, ...]]] = {}
+        for _, _, fact in traffic.facts:
+            if isinstance(fact, RequestAdmitted):
+                expected.setdefault(fact.attempt, (fact.backend, fact.others))
+            elif isinstance(fact, RequestUnconfirmed) and fact.backend and expected[fact.attempt][1]:
+                expected[fact.attempt] = (fact.backend, ())
+        found = {data["attempt"]: (data["backend"], tuple(data.get("others", ()))) for data in waiting}
+        assert found == {attempt: expected[attempt] for attempt in found}
+        assert set(found.values()) == {("fake", ()), ("spare", ()), ("fake", ("spare",))}
 
     def test_awaiting_gives_those_named_that_are_unconfirmed(self) -> None:
         """With their admissions; of others nothing."""

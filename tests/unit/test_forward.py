@@ -11,15 +11,18 @@ import pytest
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
 from api.router.faces.chat import ChatFace, parse_chat
+from api.router.failover import Failover
 from api.router.forward import Forward
+from api.router.ways import Way, Ways
 from commands.admission import Admitted
+from commands.backend_choice import BackendChoice
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted, RateClaim
 from domain.errors import UpstreamFailed
 from domain.facts import BudgetHold, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
 from domain.pricing import Price
-from domain.scope import Caller, Target
+from domain.scope import Caller, PublishedModel, Target
 from domain.service_key import Limits
 from tests.factgen import MemoryLog
 from tests.facts import facts_of
@@ -30,6 +33,7 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PRICE = Price(version="m@1", input=10**6, output=10**6, cached_input=10**6, cache_write=10**6, reasoning=10**6)
 CALLER = Caller("acme", "web", None, "key_1", 0, None, Limits(), (), 402, None, None)
 TARGET = Target("fake", "http://fake/v1", "openai", "sealed", 30.0, "up", 1, 0)
+MODEL = PublishedModel("m", (TARGET,), max_output_tokens=50, context_tokens=1000, prices=(), bound_exceeded=False)
 SEEN = tuple(
     BudgetHold(budget=name, bucket="b", until=None, limit=limit, limit_version=1, mode="hard", consumed=100, held=50)
     for name, limit in (("wide", 2000), ("tight", 1000))
@@ -93,6 +97,17 @@ class House:
             raise self.answer
         return self.answer
 
+    version = 1
+
+    def fresh(self, monotonic: float) -> bool:
+        raise AssertionError("one backend: nothing is tried elsewhere")
+
+    def model(self, name: str) -> PublishedModel | None:
+        return MODEL if name == "m" else None
+
+    async def anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
+        raise RouterError("no_backend", "there is no other")
+
     async def chat(self, *, grant: int = 40, rates: Any = (), **asked: Any) -> None:
         fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **asked}
         body = json.dumps(fields).encode()
@@ -108,7 +123,10 @@ class House:
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
         forward = Forward(self, outcomes, lambda sealed: f"th-{sealed}")
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
-        await forward.carry(exchange, admitted, ChatFace(), request.carriage("openai"), TARGET, context=1000)
+        ways = Ways(BackendChoice())
+        failover = Failover(forward, outcomes, ways, self, self.anew)
+        way = ways.first(MODEL, request, self.version)
+        await failover.carry(exchange, admitted, ChatFace(), way)
 
     async def _receive(self) -> dict[str, Any]:
         await self.left.wait()

@@ -132,10 +132,10 @@ async def test_a_failure_frees_everything_once_it_is_durable(house: House) -> No
 
 
 async def test_what_nobody_knows_stays_held(house: House) -> None:
-    """Unconfirmed: the whole hold counts until something better is known."""
+    """Unconfirmed: the whole hold counts until something better is known. Only its place among those under way is free."""
     failure = UpstreamFailed("cut", sent=True, code="upstream_timeout")
     task = asyncio.create_task(house.outcomes.unconfirmed(admitted(), failure, backend="fake", tries=TRIES))
     await house.arrive()
     assert await task == 0
-    assert house.captured == []
+    assert house.captured == [(3, "req_1", HOLD)]
     assert house.fact().reason == "upstream_timeout"

@@ -1,5 +1,6 @@
 """Reconciliation: a backend's own record ends what is unconfirmed, at the price frozen in its admission."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,9 +11,9 @@ from commands.fact_writer import FactWriter
 from commands.reconcile import Reconciliation, Served, read_served
 from domain import price_list
 from domain.errors import Invalid, NotFound, ViewBehind
-from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage
+from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
 from domain.price_list import PriceEntry, PriceList, Rates
-from tests.factgen import MemoryLog
+from tests.factgen import MemoryLog, end
 from tests.facts import NOON, TIMEOUT, admitted, completed, facts_of, log_of, opened, unconfirmed
 from tests.fakes import InstantLog, LogBalances
 
@@ -45,9 +46,9 @@ class House:
         return self._prices if (kind, org, name) == (price_list.KIND, "_", "m") else None
 
     async def run(
-        self, *record: Served, backend: str | None = None, as_of: datetime | None = None
+        self, *record: Served, backend: str | Sequence[str] = (), as_of: datetime | None = None
     ) -> tuple[int, int, int]:
-        done = await self.reconciliation.run(record, backend, as_of)
+        done = await self.reconciliation.run(record, [backend] if isinstance(backend, str) else backend, as_of)
         return done.completed, done.not_served, done.left
 
     def appended(self) -> list[Any]:
@@ -101,6 +102,26 @@ async def test_another_backends_attempts_are_left_alone() -> None:
     unnamed = House(log_of(*facts))
     assert await unnamed.run(Served("a", 1, 1)) == (1, 0, 1)
     assert [fact.attempt for fact in unnamed.appended()] == ["a"]
+
+
+async def test_an_attempt_that_may_have_gone_to_several_waits_for_the_records_of_all() -> None:
+    """One that the record of one of them has was served there; one that it lacks may have been served elsewhere."""
+    facts = [opened(0), *lost("a", others=("other",)), *lost("b", others=("other",))]
+    one = House(log_of(*facts))
+    assert await one.run(Served("b", 1, 1), backend="other") == (1, 0, 1)
+    assert [(fact.attempt, fact.backend) for fact in one.appended()] == [("b", "other")]
+    both = House(log_of(*facts))
+    assert await both.run(Served("b", 1, 1), backend=["fake", "other"]) == (1, 1, 0)
+    unnamed = House(log_of(*facts))
+    assert await unnamed.run(Served("b", 1, 1)) == (0, 0, 2)
+
+
+async def test_an_attempt_whose_loss_names_the_backend_went_nowhere_else() -> None:
+    """The gateway that lost it knew."""
+    admission = admitted("a", others=("other",))
+    gone = end(admission, RequestUnconfirmed, reason="upstream_error", backend="other")
+    assert await House(log_of(opened(0), admission, gone)).run(backend="fake") == (0, 0, 1)
+    assert await House(log_of(opened(0), admission, gone)).run(backend="other") == (0, 1, 0)
 
 
 async def test_what_is_not_unconfirmed_is_not_touched() -> None:

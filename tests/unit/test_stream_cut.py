@@ -9,14 +9,15 @@ import pytest
 from api.router.exchange import Exchange
 from api.router.faces.chat import ChatFace, parse_chat
 from api.router.forward import Forward
+from api.router.ways import Ways
 from commands.admission import Admitted
+from commands.backend_choice import BackendChoice
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted
 from domain.envelope import decode
 from domain.facts import RequestCompleted
 from domain.registry import decode_event
-from domain.scope import Target
 from tests.factgen import MemoryLog
 from tests.fakes import InstantLog
 from tests.unit.test_admission import MODEL, caller
@@ -81,10 +82,8 @@ async def test_what_was_seen_is_charged() -> None:
             seen.set()
 
     exchange = Exchange("req_1", {"headers": []}, receive, send)
-    target = Target("fake", "http://fake/v1", "openai", None, 30.0, "m", 1, 0)
-    task = asyncio.ensure_future(
-        forward.carry(exchange, admitted, ChatFace(), request.carriage("openai"), target, 1000)
-    )
+    way = Ways(BackendChoice()).first(MODEL, request, 1)
+    task = asyncio.ensure_future(forward.carry(exchange, admitted, ChatFace(), way))
     await seen.wait()
     await asyncio.sleep(0)
     task.cancel()

@@ -1,0 +1,25 @@
+"""Whether a stream begins with an error: some backends answer 200 before they know whether they can answer at all."""
+
+import msgspec
+
+from api.router.errors import NOT_JSON
+
+
+class _Event(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def is_error(passed: bytes) -> bool:
+    """Whether the first event in `passed` has a member `error`, as those of every protocol have that tell of one."""
+    if b'"error"' not in passed:
+        return False
+    for line in passed.splitlines():
+        if line.startswith(b"data:"):
+            try:
+                return bytes(_decode(line[5:]).error) != b"null"
+            except NOT_JSON:
+                return False
+    return False

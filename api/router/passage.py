@@ -1,0 +1,56 @@
+"""One try at one backend: who asks, for what, where it goes, and what it came to if it came to nothing."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from api.router.errors import RouterError
+from api.router.exchange import Exchange
+from api.router.faces.face import Face
+from api.router.ways import Way
+from commands.admission import Admitted
+from commands.ports import UpstreamResponse
+from domain.facts import Try, Usage
+from domain.upstream_status import Said
+
+SLOW_MS = 1000.0
+"""A failure that takes longer was waited for."""
+
+
+@dataclass(slots=True)
+class Passage:
+    """`before`: the tries that came before it under the same hold; `began`: monotonic seconds."""
+
+    exchange: Exchange
+    admitted: Admitted
+    face: Face
+    way: Way
+    before: tuple[Try, ...]
+    began: float
+
+    @property
+    def backend(self) -> str:
+        return self.way.target.backend
+
+    def tried(self, status: int = 0, error: str | None = None) -> Try:
+        """This try, as a fact shows it."""
+        ms = round((time.monotonic() - self.began) * 1000, 3)
+        return Try(backend=self.backend, status=status, error=error, ms=ms)
+
+    def counted(self, output: int) -> Usage:
+        """What is charged where no usage was reported: about the input, and the output counted, at most what was granted."""
+        admitted = self.admitted
+        call = admitted.call
+        return Usage(input=call.estimated_input, output=min(output, admitted.grant * call.choices))
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A try that gave the caller nothing, and is not on the books yet. `said` tells what it cost and whether another backend
+    may be asked; `error` is what the caller gets if none is, unless there is an `answer` of the backend's own to pass on."""
+
+    said: Said
+    tried: Try
+    error: RouterError
+    reason: Literal["upstream_refused", "upstream_status"] = "upstream_status"
+    answer: UpstreamResponse | None = None

@@ -1,0 +1,103 @@
+"""Brings a stream to its caller: bytes pass as they come, the end waits for the books.
+
+The head of the answer leaves with its first byte: a stream that breaks, or says that it broke, before it has any gave the
+caller nothing, and may be asked for elsewhere.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from api.router.answer_headers import stream_headers
+from api.router.errors import RouterError
+from api.router.faces.face import Relay
+from api.router.first_event import is_error
+from api.router.passage import SLOW_MS, Failed, Passage
+from commands.outcomes import Outcomes
+from commands.ports import UpstreamResponse
+from domain.errors import UpstreamFailed
+from domain.upstream_status import Said
+
+LEFT = 499
+"""The status, in our own figures, of a stream whose caller left before its head."""
+
+
+class Streaming:
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+        self._loop = asyncio.get_running_loop()
+
+    async def bring(self, passage: Passage, response: UpstreamResponse, relay: Relay) -> Failed | None:
+        """See `Forward.carry`."""
+        gone = self._loop.create_task(passage.exchange.left())
+        gone.add_done_callback(lambda _: response.close())
+        try:
+            return await self._relayed(passage, response, relay, gone)
+        finally:
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
+
+    async def _relayed(
+        self, passage: Passage, response: UpstreamResponse, relay: Relay, gone: "asyncio.Task[None]"
+    ) -> Failed | None:
+        exchange, failure = passage.exchange, None
+        began = passage.admitted.began
+        first_token: float | None = None
+        try:
+            while data := await response.chunk():
+                if passed := relay.feed(data):
+                    if first_token is None:
+                        if is_error(passed):
+                            response.close()
+                            return await self._broken(
+                                passage, UpstreamFailed("the backend answered an error", sent=True)
+                            )
+                        first_token = round((time.monotonic() - began) * 1000, 3)
+                        await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))
+                    await exchange.write(passed, more=True)
+        except UpstreamFailed as error:
+            failure = error
+            response.close()
+        except asyncio.CancelledError:  # the process ends: what was seen is charged, as if the caller had left
+            self._outcomes.in_background(self._served(passage, relay, first_token, abandoned=True))
+            raise
+        relay.end()
+        if gone.done():
+            exchange.status = exchange.status or LEFT
+            await self._served(passage, relay, first_token, abandoned=True)
+            return None
+        if failure is None and first_token is None and not relay.done and relay.usage is None:
+            failure = UpstreamFailed("the backend's stream ended before it began", sent=True)
+        if failure is not None and not relay.done:  # else the answer was whole, however the connection ended
+            return await self._broken(passage, failure)
+        passage.way.claim.served()
+        await self._served(passage, relay, first_token, abandoned=False)
+        if not exchange.started:
+            await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))
+        await exchange.write(relay.rest(), more=False)
+        return None
+
+    async def _broken(self, passage: Passage, failure: UpstreamFailed) -> Failed | None:
+        """A stream broke. Once its caller has a byte of it, it is booked, and the caller told by an event."""
+        exchange = passage.exchange
+        tried = passage.tried(200, failure.code)
+        passage.way.claim.failed(slow=tried.ms > SLOW_MS)
+        if not exchange.started:
+            return Failed(Said.PERHAPS, tried, RouterError(failure.code, failure.message))
+        tries = (*passage.before, tried)
+        await self._outcomes.unconfirmed(passage.admitted, failure, backend=passage.backend, tries=tries)
+        await exchange.write(passage.face.error_event(502, failure.code, failure.message), more=False)
+        return None
+
+    async def _served(self, passage: Passage, relay: Relay, first_token: float | None, *, abandoned: bool) -> None:
+        """Books a stream by its last usage report, else by the events counted."""
+        await self._outcomes.completed(
+            passage.admitted,
+            relay.usage or passage.counted(relay.pieces),
+            backend=passage.backend,
+            tries=(*passage.before, passage.tried(200)),
+            estimated=relay.usage is None,
+            abandoned=abandoned,
+            first_token_ms=first_token,
+        )
