@@ -34,19 +34,9 @@ class AnthropicFace:
         request: str | None = None,
     ) -> bytes:
         """See `Face.error`: ``{"type": "error", "error": {"type", "message", "param", "code", ...}, "request_id"}``."""
-        return msgspec.json.encode(
-            {
-                "type": "error",
-                "error": {
-                    "type": kind_of(status, code),
-                    "message": message,
-                    "param": param,
-                    "code": code,
-                    **(extra or {}),
-                },
-                "request_id": request,
-            }
-        )
+        doc = error_doc(status, code, message, param)
+        doc["error"] |= extra or {}
+        return msgspec.json.encode({**doc, "request_id": request})
 
     def error_event(self, status: int, code: str, message: str) -> bytes:
         """See `Face.error_event`."""
@@ -66,6 +56,14 @@ class AnthropicFace:
             "first_id": names[0] if names else None,
             "last_id": names[-1] if names else None,
         }
+
+
+def error_doc(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
+    """``{"type": "error", "error": {"type", "message", "param", "code"}}``."""
+    return {
+        "type": "error",
+        "error": {"type": kind_of(status, code), "message": message, "param": param, "code": code},
+    }
 
 
 def kind_of(status: int, code: str | None = None) -> str:

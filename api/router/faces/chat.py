@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from api.router.errors import RouterError
 from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_to_messages import ChatToMessages
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_unlisted, flag, integer, model_of
@@ -74,8 +75,8 @@ class ChatRequest:
 
     def carriage(self, protocol: str) -> Carriage:
         """See `Asked.carriage`."""
-        if protocol != "openai":
-            raise RouterError("unsupported_parameter", f"no backend of this model speaks {self.call.endpoint}")
+        if protocol == "anthropic":
+            return ChatToMessages(self.fields, self.wants_usage)
         return ChatCarriage(self)
 
 
@@ -136,7 +137,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         endpoint=ChatFace.endpoint,
         model=model,
         stream=stream,
-        input_bound=text_bound(len(body)),
+        input_bound=text_bound(len(body), tools="tools" in fields or "response_format" in fields),
         estimated_input=len(body) // 4,
         cap=cap,
         choices=choices or 1,

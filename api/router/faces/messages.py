@@ -16,6 +16,7 @@ from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import MAX_OUTPUT, Fields, field_of, fields_of, flag, integer, model_of
 from api.router.faces.messages_bound import Look, looked
 from api.router.faces.messages_stream import MessagesRelay
+from api.router.faces.messages_to_chat import MessagesToChat
 from api.router.faces.messages_usage import usage_of_message
 from commands.admission import Call
 from domain.bound import PLAIN_BETAS, text_bound
@@ -51,8 +52,8 @@ class MessagesRequest:
 
     def carriage(self, protocol: str) -> Carriage:
         """See `Asked.carriage`."""
-        if protocol != "anthropic":
-            raise RouterError("unsupported_parameter", f"no backend of this model speaks {self.call.endpoint}")
+        if protocol == "openai":
+            return MessagesToChat(self.call, self.fields, not all(map(plain_beta, self.betas)))
         return MessagesCarriage(self)
 
 
@@ -110,7 +111,7 @@ def parse_messages(body: bytes, header: Header) -> MessagesRequest:
         endpoint=MessagesFace.endpoint,
         model=model,
         stream=stream,
-        input_bound=text_bound(len(body), tools=_explains(fields)),
+        input_bound=text_bound(len(body), tools="tools" in fields or "output_config" in fields),
         estimated_input=estimated_input(body, seen),
         cap=cap,
         unbounded=seen.unbounded or _unbounded_beta(betas),
@@ -122,11 +123,6 @@ def parse_messages(body: bytes, header: Header) -> MessagesRequest:
 def estimated_input(body: bytes, seen: Look) -> int:
     """About how many tokens the input has: at least one."""
     return max(1, (len(body) - seen.encoded) // 4 + seen.pictured)
-
-
-def _explains(fields: Fields) -> bool:
-    """Whether the backend tells the model about tools or the shape of the answer."""
-    return any(name in fields and bytes(fields[name]) not in (b"null", b"[]") for name in ("tools", "output_config"))
 
 
 def version_of(header: Header) -> bytes:

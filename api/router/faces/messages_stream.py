@@ -3,9 +3,8 @@
 Events pass as they come, byte for byte. From ``message_stop`` on they are withheld until the completion is durable.
 """
 
-from typing import Literal
-
 import msgspec
+from msgspec import Raw
 
 from api.router.errors import NOT_JSON
 from api.router.faces.messages_usage import Report, joined, usage_of
@@ -17,16 +16,17 @@ _PIECE = b'content_block_delta"'
 
 
 class _Message(msgspec.Struct):
-    usage: Report | None = None
+    usage: Raw = Raw(b"null")
 
 
 class _Event(msgspec.Struct):
     type: str = ""
     message: _Message | None = None
-    usage: Report | None = None
+    usage: Raw = Raw(b"null")
 
 
 _event = msgspec.json.Decoder(_Event).decode
+_report = msgspec.json.Decoder(Report | None).decode
 
 
 class UsageOfStream:
@@ -40,19 +40,30 @@ class UsageOfStream:
         self._report: Report | None = None
         self.usage: Usage | None = None
 
-    def began(self, report: Report | None) -> None:
-        """``message_start``."""
+    def began(self, said: Raw) -> None:
+        """With what ``message_start`` says."""
+        report = _read(said)
         if report is not None and usage_of(joined(report, Report(output_tokens=0)), self._ceiling) is not None:
             self._report = report
 
-    def goes_on(self, report: Report | None) -> None:
-        """``message_delta``."""
+    def goes_on(self, said: Raw) -> None:
+        """With what ``message_delta`` says."""
+        report = _read(said)
         if report is None or report.output_tokens is None:
             return
         known = joined(self._report, report)
         usage = usage_of(known, self._ceiling)
         if usage is not None:
             self._report, self.usage = known, usage
+
+
+def _read(said: Raw) -> Report | None:
+    """A report that cannot be read is none."""
+    try:
+        report: Report | None = _report(said)
+    except NOT_JSON:
+        return None
+    return report
 
 
 class MessagesRelay:
@@ -88,20 +99,20 @@ class MessagesRelay:
     def _passes(self, event: bytes) -> bool:
         data = data_of(event)
         self.pieces += data.count(_PIECE)
-        kind = self._read(data)
-        self.done = self.done or kind == "message_stop"
+        self._look(data)
         if not self.done:
             return True
         self._withheld.append(event)
         return False
 
-    def _read(self, data: bytes) -> str | Literal[""]:
+    def _look(self, data: bytes) -> None:
         try:
             event = _event(data)
         except NOT_JSON:
-            return ""
+            return
         if event.type == "message_start" and event.message is not None:
             self._usage.began(event.message.usage)
         elif event.type == "message_delta":
             self._usage.goes_on(event.usage)
-        return event.type
+        elif event.type == "message_stop":
+            self.done = True

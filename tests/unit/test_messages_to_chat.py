@@ -1,0 +1,377 @@
+"""Anthropic's messages brought to an OpenAI backend: what goes there, what is refused by name, what comes back."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import ErrorResponse, Message
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from pydantic import TypeAdapter
+
+from api.router.errors import RouterError
+from api.router.faces.face import Carriage
+from api.router.faces.messages import parse_messages
+from domain.facts import Usage
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"name": "f", "description": "does", "input_schema": {"type": "object", "properties": {"a": {"type": "string"}}}}
+CACHED = {"cache_control": {"type": "ephemeral"}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0="}
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+_params: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
+
+
+def carriage(headers: dict[str, str] | None = None, **fields: Any) -> Carriage:
+    doc = {"model": "m", "max_tokens": 20, "messages": [USER], **fields}
+    named = {name.encode(): value.encode() for name, value in (headers or {}).items()}
+    return parse_messages(json.dumps(doc).encode(), named.get).carriage("openai")
+
+
+def sent(headers: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]:
+    """What goes to the backend, but for its model and its cap; the client's own types accept it."""
+    doc: dict[str, Any] = json.loads(carriage(headers, **fields).body("up", 20))
+    _params.validate_python({name: value for name, value in doc.items() if not name.startswith("stream")})
+    assert (doc.pop("model"), doc.pop("max_completion_tokens")) == ("up", 20)
+    return doc
+
+
+def said(*messages: dict[str, Any], **fields: Any) -> Any:
+    return sent(messages=list(messages), **fields)["messages"]
+
+
+def text(words: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": words, **more}
+
+
+def result(id_: str, **more: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": id_, **more}
+
+
+def call(id_: str, name: str, **given: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": id_, "name": name, "input": given}
+
+
+# -- the conversation
+
+
+def test_a_question_is_a_message() -> None:
+    """And nothing else is sent that was not asked for."""
+    assert sent() == {"messages": [USER]}
+
+
+@pytest.mark.parametrize(
+    ("system", "content"),
+    [
+        ("be kind", "be kind"),
+        ([text("be kind", **CACHED)], "be kind"),
+        ([text("be"), text("kind")], [text("be"), text("kind")]),
+    ],
+)
+def test_the_system_comes_first(system: Any, content: Any) -> None:
+    """One text is a string, which every backend reads; later system turns keep their place."""
+    went = said(USER, {"role": "system", "content": "be brief"}, USER, system=system)
+    assert went == [{"role": "system", "content": content}, USER, {"role": "system", "content": "be brief"}, USER]
+
+
+def test_uses_of_tools_and_their_results_are_calls_and_messages() -> None:
+    """Results come first, one message each; that one failed is said before it."""
+    went = said(
+        USER,
+        {"role": "assistant", "content": [text("let me look"), call("t1", "f", a="x"), call("t2", "g")]},
+        {
+            "role": "user",
+            "content": [
+                result("t1", content="1"),
+                result("t2", content=[text("no"), text("way")], is_error=True),
+                result("t3"),
+                text("well?", **CACHED),
+            ],
+        },
+    )
+    assert went[1:] == [
+        {
+            "role": "assistant",
+            "content": "let me look",
+            "tool_calls": [
+                {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a":"x"}'}},
+                {"id": "t2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "t1", "content": "1"},
+        {"role": "tool", "tool_call_id": "t2", "content": [text("Error: no"), text("way")]},
+        {"role": "tool", "tool_call_id": "t3", "content": ""},
+        {"role": "user", "content": "well?"},
+    ]
+
+
+def test_an_assistant_who_only_calls_says_nothing() -> None:
+    """Null, as the protocol has it."""
+    assert said(USER, {"role": "assistant", "content": [call("t", "f")]}, USER)[1]["content"] is None
+
+
+def test_images_and_documents_are_carried() -> None:
+    """Data as data, a URL as a URL, a document of text as text."""
+    blocks = [
+        text("see"),
+        {"type": "image", "source": PNG},
+        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}},
+        {"type": "document", "title": "a.txt", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
+    ]
+    assert said({"role": "user", "content": blocks})[0]["content"] == [
+        text("see"),
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0="}},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {"type": "file", "file": {"filename": "document.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
+        text("a.txt\n\nwords"),
+    ]
+
+
+# -- what goes with it
+
+
+@pytest.mark.parametrize(
+    ("fields", "went"),
+    [
+        ({"temperature": 0.5, "top_p": 0.9}, {"temperature": 0.5, "top_p": 0.9}),
+        ({"stop_sequences": ["x"]}, {"stop": ["x"]}),
+        ({"stop_sequences": [], "metadata": {}, "mcp_servers": [], "container": None}, {}),
+        ({"metadata": {"user_id": "u"}}, {"user": "u"}),
+        ({"service_tier": "standard_only"}, {"service_tier": "default"}),
+        ({"speed": "standard", **CACHED}, {}),
+        ({"thinking": {"type": "disabled"}}, {}),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, {"reasoning_effort": "max"}),
+        ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+                }
+            },
+        ),
+        ({"tools": [], "tool_choice": {"type": "auto"}}, {}),
+    ],
+)
+def test_what_goes_with_it_is_carried(fields: dict[str, Any], went: dict[str, Any]) -> None:
+    """By the names that it has there; what says nothing is not sent."""
+    doc = sent(**fields)
+    del doc["messages"]
+    assert doc == went
+
+
+@pytest.mark.parametrize(
+    ("choice", "went"),
+    [
+        (None, {}),
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        ({"type": "any", "disable_parallel_tool_use": True}, {"tool_choice": "required", "parallel_tool_calls": False}),
+        ({"type": "tool", "name": "f"}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+    ],
+)
+def test_tools_and_their_choice_are_carried(choice: Any, went: dict[str, Any]) -> None:
+    """Marks for a cache need no place there."""
+    doc = sent(tools=[{**TOOL, "type": "custom", "strict": True, **CACHED}, {**TOOL, "name": "g"}], tool_choice=choice)
+    function = {"name": "f", "description": "does", "parameters": TOOL["input_schema"], "strict": True}
+    assert doc["tools"][0] == {"type": "function", "function": function}
+    assert doc["tools"][1]["function"]["name"] == "g"
+    assert {name: doc[name] for name in ("tool_choice", "parallel_tool_calls") if name in doc} == went
+
+
+def test_betas_that_only_name_what_the_body_says_are_no_hindrance() -> None:
+    """What they are for is refused where it is asked for."""
+    assert sent({"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14"}) == {"messages": [USER]}
+
+
+# -- what is not carried is refused
+
+
+def user(*blocks: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+def assistant(*blocks: Any) -> dict[str, Any]:
+    return {"messages": [USER, {"role": "assistant", "content": list(blocks)}, USER]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "named"),
+    [
+        ({"top_k": 5}, "top_k", "top_k"),
+        ({"max_tokens": 0}, "max_tokens", "filling a cache"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking", "thinking.type of 'enabled'"),
+        ({"thinking": {"type": "adaptive", "display": "summarized"}}, "thinking", "thinking.display"),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, "cache_control", "cache_control.ttl of '1h'"),
+        ({"speed": "fast"}, "speed", "speed of 'fast'"),
+        ({"container": "c"}, "container", "container"),
+        ({"mcp_servers": [{"url": "https://x"}]}, "mcp_servers", "mcp_servers"),
+        ({"context_management": {"edits": [1]}}, "context_management", "context_management"),
+        ({"unheard_of": 0}, "unheard_of", "unheard_of"),
+        ({"metadata": {"user_id": "u", "else": 1}}, "metadata", "metadata.else"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools", "tools[0].type of 'web_search"),
+        ({"tools": [{**TOOL, "defer_loading": True}]}, "tools", "tools[0].defer_loading"),
+        ({"tools": [{**TOOL, "input_examples": [{"a": "x"}]}]}, "tools", "tools[0].input_examples"),
+        ({"output_config": {"format": {"type": "grammar"}}}, "output_config", "output_config.format.type"),
+        (user({"type": "image", "source": {"type": "file", "file_id": "f"}}), "messages", "source.type of 'file'"),
+        (
+            user({"type": "document", "source": {"type": "url", "url": "https://x"}}),
+            "messages",
+            "messages[0].content[0].source.type of 'url'",
+        ),
+        (
+            user({"type": "document", "source": {"type": "text", "data": "x"}, "citations": {"enabled": True}}),
+            "messages",
+            "messages[0].content[0].citations.enabled",
+        ),
+        (
+            user({"type": "search_result", "source": "x", "title": "t", "content": []}),
+            "messages",
+            "of type 'search_result'",
+        ),
+        (
+            user(result("t", content=[{"type": "image", "source": PNG}])),
+            "messages",
+            "messages[0].content[0].content[0] of type 'image'",
+        ),
+        (user(text("x", cache_control={"type": "ephemeral", "ttl": "1h"})), "messages", "cache_control.ttl of '1h'"),
+        (assistant({"type": "thinking", "thinking": "hm", "signature": "s"}), "messages", "of type 'thinking'"),
+        (assistant({"type": "redacted_thinking", "data": "x"}), "messages", "of type 'redacted_thinking'"),
+        (assistant(text("x", citations=[{"type": "char_location"}])), "messages", "messages[1].content[0].citations"),
+        (assistant(call("t", "f"), text("then")), "messages", "words behind a call"),
+        ({"messages": [USER, {"role": "assistant", "content": "Once"}]}, "messages", "the beginning of an answer"),
+        ({"system": [{"type": "image", "source": PNG}]}, "system", "system[0] of type 'image'"),
+    ],
+)
+def test_what_cannot_be_carried_is_refused_by_name(fields: dict[str, Any], param: str, named: str) -> None:
+    """Never left out in silence."""
+    with pytest.raises(RouterError) as refused:
+        carriage(**fields)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", param)
+    assert named in refused.value.message
+
+
+def test_a_beta_that_may_change_anything_is_refused() -> None:
+    """No backend of another protocol knows what it is."""
+    with pytest.raises(RouterError) as refused:
+        carriage({"anthropic-beta": "context-1m-2025-08-07"})
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "anthropic-beta")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages"),
+        (user({"type": "text"}), "messages"),
+        (user(text("x"), result("t")), "messages"),
+        (user({"type": "tool_result", "content": "x"}), "messages"),
+        ({"tools": [{"name": "f"}]}, "tools"),
+        ({"tools": [TOOL], "tool_choice": {"type": "some"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"metadata": {"user_id": 7}}, "metadata"),
+    ],
+)
+def test_what_no_backend_would_take_is_named(fields: dict[str, Any], param: str) -> None:
+    """It could not be turned into anything."""
+    with pytest.raises(RouterError) as refused:
+        carriage(**fields)
+    assert (refused.value.code, refused.value.param) == ("invalid_value", param)
+
+
+# -- what comes back
+
+
+def answered(message: dict[str, Any], finish: str | None = "stop", usage: dict[str, Any] | None = None) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return json.dumps({"id": "chatcmpl-1", "model": "gpt", "choices": [choice], "usage": usage}).encode()
+
+
+REPORT = {
+    "prompt_tokens": 78,
+    "completion_tokens": 40,
+    "total_tokens": 118,
+    "prompt_tokens_details": {"cached_tokens": 70, "cache_write_tokens": 3},
+    "completion_tokens_details": {"reasoning_tokens": 30},
+}
+
+
+def test_a_completion_becomes_a_message() -> None:
+    """Words, calls, why it ended, usage of every class."""
+    calls = [
+        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": "ü"}'}},
+        {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}},
+        {"id": "call_3", "type": "function", "function": {"name": "h", "arguments": '{"a": '}},
+    ]
+    body = answered({"content": "I look it up.", "tool_calls": calls}, "tool_calls", REPORT)
+    usage, shown = carriage().answer(body, 1000)
+    assert usage == Usage(input=5, cached_input=70, cache_write=3, output=10, reasoning=30)
+    message = Message.model_validate_json(shown)
+    assert (message.id, message.model, message.stop_reason) == ("chatcmpl-1", "gpt", "tool_use")
+    assert [block.model_dump(exclude_none=True) for block in message.content] == [
+        text("I look it up."),
+        call("call_1", "f", a="ü"),
+        call("call_2", "g"),
+        call("call_3", "h", INVALID_JSON='{"a": '),
+    ]
+    assert json.loads(shown)["usage"] == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 3,
+        "cache_read_input_tokens": 70,
+        "output_tokens": 40,
+        "output_tokens_details": {"thinking_tokens": 30},
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "stop"),
+    [
+        ({"content": "x"}, "stop", "end_turn"),
+        ({"content": "x"}, "length", "max_tokens"),
+        ({"content": None}, "content_filter", "refusal"),
+        ({"content": None, "refusal": "no"}, "stop", "refusal"),
+        ({"content": "x"}, None, "end_turn"),
+    ],
+)
+def test_why_it_ended_has_a_name_there(message: dict[str, Any], finish: str | None, stop: str) -> None:
+    """A refusal's words are the answer's."""
+    shown = Message.model_validate_json(carriage().answer(answered(message, finish, REPORT), 1000)[1])
+    assert shown.stop_reason == stop
+    words = (message["content"] or "") + (message.get("refusal") or "")
+    assert [block.text for block in shown.content if block.type == "text"] == ([words] if words else [])
+
+
+def test_an_answer_without_usage_shows_what_is_booked() -> None:
+    """The protocol has no message without: about the input, and a token for four bytes, at most what was allowed."""
+    body = answered({"content": "x"})
+    usage, shown = carriage().answer(body, 1000)
+    assert usage is None
+    assert json.loads(shown)["usage"]["output_tokens"] == 20
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"choices":[]}'])
+def test_an_answer_that_is_no_completion_is_passed_on(body: bytes) -> None:
+    """Nothing is known of it, least of all that it cost nothing."""
+    assert carriage().answer(body, 1000) == (None, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (
+            400,
+            b'{"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"too_long"}}',
+            ("invalid_request_error", "too long", "messages", "too_long"),
+        ),
+        (429, b'{"error":{"message":"slow","type":"tokens","code":429}}', ("rate_limit_error", "slow", None, "429")),
+        (404, b"<html>", ("not_found_error", "the backend answered 404", None, None)),
+    ],
+)
+def test_a_refusal_is_an_error_of_anthropics(status: int, body: bytes, error: tuple[Any, ...]) -> None:
+    """With the backend's own words, field and code."""
+    shown = carriage().refusal(status, body)
+    ErrorResponse.model_validate_json(shown)
+    kind, message, param, code = error
+    error_shown = {"type": kind, "message": message, "param": param, "code": code}
+    assert json.loads(shown) == {"type": "error", "error": error_shown}
