@@ -20,6 +20,7 @@ class Part(Struct, frozen=True):
     """A part of a message's content; only text has words."""
 
     text: str = ""
+    type: str = ""
 
 
 Content = str | list[Part] | None
