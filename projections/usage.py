@@ -96,7 +96,7 @@ class FactRow(Struct, gc=False, array_like=True):
     offset: int
     type: str
     time: datetime
-    body: str
+    body: bytes
 
 
 class Rows(Struct):
@@ -143,8 +143,9 @@ def _fact(event: Event) -> FactRow:
         org, request = PLATFORM, ""
     else:
         org, request = fact.org, request_of(fact.attempt) if isinstance(fact, RequestVoided) else fact.request
-    time, body = envelope.occurred_at, event.body.decode()
-    return FactRow(org, request, event.partition, event.offset, envelope.type, time, body)
+    if not event.body.isascii():
+        event.body.decode()
+    return FactRow(org, request, event.partition, event.offset, envelope.type, envelope.occurred_at, event.body)
 
 
 def _row(version: int, event: Event, epoch: int) -> RequestRow:

@@ -15,6 +15,7 @@ from clickhouse_connect.driver.exceptions import Error as ClientError
 from urllib3.exceptions import HTTPError
 
 from domain.errors import Unavailable
+from infra.adapters.native_block import native_block
 
 DATABASE = "tollhouse"
 """Where the tables are, unless a URL names another. Stored format."""
@@ -26,7 +27,7 @@ _PIECE = 1 << 19
 
 _BROKEN_OFF = b"__exception__\r\n"
 
-_INSERT = {"optimize_on_insert": 0, "input_format_parallel_parsing": 0}  # merging comes later; one block, in order
+_INSERT = {"optimize_on_insert": 0}  # merging comes later
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Analytics:
         if rows:
             columns = rows[0].__struct_fields__
             with self._client() as client:
-                client.raw_insert(table, columns, _lines(rows), _INSERT, fmt="JSONCompactEachRow")
+                client.raw_insert(table, columns, native_block(rows), _INSERT, fmt="Native")
 
     def query(self, shape: type[T], sql: str, params: Mapping[str, Any] | None = None) -> list[T]:
         """The rows of a query, each an object of `shape` (an `array_like` struct, fields in the order selected)."""
@@ -129,9 +130,6 @@ def _whole(decode: Callable[[bytes], list[T]], lines: bytes) -> list[T]:
     if _BROKEN_OFF in lines:
         raise Unavailable(f"analytics: {lines[lines.index(_BROKEN_OFF) :]!s:.500}", code="analytics_unavailable")
     return decode(lines)
-
-
-_lines = msgspec.json.Encoder().encode_lines
 
 
 @contextmanager

@@ -26,6 +26,13 @@ STUCK_SECONDS = 30
 """Who keeps a place for longer than this is ended by who waits for it. A client that stands still in the middle of sending is
 not idle to the server, which would wait for it for ever."""
 
+COPIED_ROWS = 200
+"""From so many rows on a statement for each row costs more than a table of their own."""
+
+_INSERT = re.compile(r"INSERT INTO (?P<table>\w+) \((?P<columns>[^)]*)\) VALUES \([?, ]*\)(?P<rest>.*)", re.DOTALL)
+
+_INCOMING = "CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS"
+
 _READ = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE catalog IN ACCESS SHARE MODE"
 _FIXED = b"LOCK TABLE catalog IN ACCESS SHARE MODE"
 _ARRANGE = b"BEGIN; SET LOCAL lock_timeout = '1s'; LOCK TABLE catalog IN ACCESS EXCLUSIVE MODE"
@@ -136,20 +143,36 @@ def _begin_alone(connection: psycopg.Connection[TupleRow]) -> None:
 
 
 class Session:
-    """`Database` on one connection."""
+    """`Database` on one connection, for one transaction."""
 
     def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
         self.connection = connection
+        self._filled: set[str] = set()
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[TupleRow]:
         """See `Database`."""
         return self.connection.execute(translated(sql), parameters or None)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> None:
-        """See `Database`."""
+        """See `Database`. Many rows to be inserted go through a table of the session, and from there at once."""
         rows = list(parameters)
-        if rows:
+        if len(rows) >= COPIED_ROWS and (insert := _INSERT.fullmatch(sql)):
+            self._copy(insert["table"], insert["columns"], insert["rest"], rows)
+        elif rows:
             self.connection.cursor().executemany(translated(sql), rows)
+
+    def _copy(self, table: str, columns: str, rest: str, rows: Sequence[Sequence[Any]]) -> None:
+        incoming = f"incoming_{table}"
+        with self.connection.cursor() as cursor:
+            if incoming in self._filled:
+                cursor.execute(f"TRUNCATE {incoming}".encode())
+            else:
+                cursor.execute(_INCOMING.format(incoming, table).encode())
+            with cursor.copy(f"COPY {incoming} ({columns}) FROM STDIN".encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {incoming}{rest}".encode())
+        self._filled.add(incoming)
 
 
 @lru_cache(maxsize=1024)

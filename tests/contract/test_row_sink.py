@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from domain.errors import Unavailable
+from infra.adapters import postgres_views
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_balances import BalancesView
 from infra.adapters.row_directory import DirectoryView
@@ -18,7 +19,7 @@ from infra.adapters.row_views import Catalog, Rows, RowSink, RowStore, RowView
 from infra.adapters.row_world import WorldView
 from infra.adapters.sqlite_views import ViewsFile
 from projections.ports import Batch, Sink, Store
-from tests.contract.sink_contract import SinkContract
+from tests.contract.sink_contract import SinkContract, engine
 from tests.controlgen import ControlTraffic
 from tests.factgen import MemoryLog, Traffic
 from tests.postgres import PostgresServer
@@ -118,6 +119,17 @@ class InPostgres(RowSinkContract):
         with self.fresh() as store, sqlite_rows() as file:
             other = RowStore(Catalog(file), self.view())
             assert self.straight(store, log).fingerprint() == self.straight(other, log).fingerprint()
+
+    def test_rows_that_come_in_bulk_are_the_same(self) -> None:
+        """However many rows a batch has, and so on whichever way they come in, the fingerprint is the one of few."""
+        log = self.log()
+        with self.fresh() as store:
+            few = self.straight(store, log).fingerprint()
+            with patch.object(postgres_views, "COPIED_ROWS", 1):
+                many = store.open(store.create())
+                for records in (log.all()[:200], log.all()):
+                    engine(store, many).feed(records)
+            assert many.fingerprint() == few
 
 
 class TestPostgresBalances(InPostgres, TestBalances):

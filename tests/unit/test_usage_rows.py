@@ -69,7 +69,7 @@ def test_every_record_is_kept_as_it_was_stored() -> None:
     traffic = Traffic(4).run(60, plain=0.2)
     records = traffic.log.all()
     facts = project([decode(record) for record in records], {}).facts
-    assert [(fact.partition, fact.offset, fact.body.encode()) for fact in facts] == [
+    assert [(fact.partition, fact.offset, fact.body) for fact in facts] == [
         (record.partition, record.offset, record.value) for record in records
     ]
     assert {fact.request for fact in facts} == {""} | {id for (id, _) in winners(traffic, 50)}
