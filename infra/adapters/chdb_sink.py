@@ -140,9 +140,9 @@ class AnalyticsSink:
             return Fingerprint(marks, digest.hexdigest())
 
     def _digest(self, table: str) -> str:
-        """The sum of the rows' 128-bit hashes, modulo 2**128: order does not matter, every column does."""
-        rows = f"SELECT sipHash128(*) AS row FROM {table} FINAL"
-        return self._analytics.value(f"SELECT count(), sum(reinterpretAsUInt128(row)) FROM ({rows})")
+        """The sum of the rows' SHA-256, modulo 2**256: order does not matter, every column does."""
+        rows = f"SELECT SHA256(formatRow('RowBinary', *)) AS row FROM {table} FINAL"
+        return self._analytics.value(f"SELECT count(), sum(reinterpretAsUInt256(row)) FROM ({rows})")
 
     def _nothing_beyond(self, table: str, marks: Mapping[int, Mark]) -> None:
         sql = f"SELECT partition, max(offset) + 1 AS offset, 0 AS position, 0 AS events FROM {table} GROUP BY partition"
