@@ -20,11 +20,15 @@ def bootstrapped(environ: dict[str, str], folder: Path) -> str:
     return ran.stdout
 
 
+def installed_on(stack: Stack, folder: Path) -> Installation:
+    """A new installation on the servers of `stack`."""
+    environ = stack.environment | {"TOLLHOUSE_SECRET": SECRET}
+    return Installation(environ, bootstrapped(environ, folder).splitlines()[-1].removeprefix("admin key "))
+
+
 @pytest.fixture(scope="session")
 def installation(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    environ = stack.environment | {"TOLLHOUSE_SECRET": SECRET}
-    lines = bootstrapped(environ, tmp_path_factory.mktemp("bootstrap")).splitlines()
-    return Installation(environ, lines[-1].removeprefix("admin key "))
+    return installed_on(stack, tmp_path_factory.mktemp("bootstrap"))
 
 
 @pytest_asyncio.fixture
