@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
-.PHONY: setup check unit java test demo demo-distributed serve stack stack-down bench faults clean
+.PHONY: setup check unit java clients test demo demo-distributed serve stack stack-down bench faults clean
 
 setup: .venv/.ready
 
@@ -27,7 +27,13 @@ java:
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless maven >/dev/null; } \
 		|| { echo "the tests run a real Kafka: apt-get install openjdk-17-jre-headless maven" >&2; exit 1; }
 
-test: check java
+# Clients for Node are run unmodified, and curl.
+clients:
+	@command -v node >/dev/null && command -v npm >/dev/null && command -v curl >/dev/null || { test "$$(id -u)" = 0 \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm curl >/dev/null; } \
+		|| { echo "the tests run real clients: apt-get install nodejs npm curl" >&2; exit 1; }
+
+test: check java clients
 	$(BIN)/python tests/run.py
 
 demo: setup

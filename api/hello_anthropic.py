@@ -1,8 +1,5 @@
-"""Anthropic's shapes as Hello speaks them: messages and their token count.
-
-A question with tools is answered by calls of them, at once of all that may be called, until their results come. It never
-thinks.
-"""
+"""Anthropic's shapes as Hello speaks them: messages and their token count. It calls the tool that it must call, answers in the
+shape that is asked for, and never thinks; what such an answer costs is its cap all the same."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from api.hello_sample import sampled
+from api.hello_shapes import chosen, sampled
 from api.hello_text import Content, TokenCap, encoded, text_of, words
 
 _MESSAGE = (
@@ -18,13 +15,13 @@ _MESSAGE = (
     b'"usage":{"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":%d}}'
 )
 _TEXT = b'{"type":"text","text":%b}'
-_TOOL = b'{"type":"tool_use","id":"toolu_%b_%d","name":%b,"input":%b}'
+_TOOL = b'{"type":"tool_use","id":"toolu_%b","name":%b,"input":%b}'
 _START = b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n'
-_BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
-_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b}\n\n'
+_BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":%b}\n\n'
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":%b}\n\n'
 _TEXT_DELTA = b'{"type":"text_delta","text":%b}'
 _TOOL_DELTA = b'{"type":"input_json_delta","partial_json":%b}'
-_BLOCK_END = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+_BLOCK_END = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
 _END = (
     b"event: message_delta\n"
     b'data: {"type":"message_delta","delta":{"stop_reason":%b,"stop_sequence":null},'
@@ -38,17 +35,13 @@ class Message(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """One that the caller runs."""
-
     name: str
     input_schema: dict[str, Any] = {}
-    type: str | None = None
 
 
 class ToolChoice(Struct, frozen=True):
     type: str = "auto"
     name: str | None = None
-    disable_parallel_tool_use: bool = False
 
 
 class Format(Struct, frozen=True):
@@ -72,7 +65,7 @@ class CountRequest(Struct, frozen=True, kw_only=True):
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
-    """POST /v1/messages. A text always has exactly `max_tokens` tokens, unless it fits a schema; a call is one token."""
+    """POST /v1/messages. The answer always has exactly `max_tokens` tokens."""
 
     max_tokens: TokenCap
     stream: bool = False
@@ -81,69 +74,53 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     output_config: OutputConfig = OutputConfig()
 
     @property
-    def calls(self) -> list[Tool]:
-        """The tools that the answer calls."""
-        last = self.messages[-1].content if self.messages else None
-        results = isinstance(last, list) and any(part.type == "tool_result" for part in last)
-        if results or self.tool_choice.type == "none":
-            return []
-        named = self.tool_choice.name
-        offered = [tool for tool in self.tools if tool.type in (None, "custom") and named in (None, tool.name)]
-        return offered[:1] if self.tool_choice.disable_parallel_tool_use else offered
-
-    @property
-    def fitted(self) -> bytes | None:
-        """The answer where it has a schema."""
-        wanted = self.output_config.format
-        return None if wanted is None else sampled(wanted.schema)
-
-    @property
     def completion_tokens(self) -> int:
-        if calls := self.calls:
-            return len(calls)
-        fitted = self.fitted
-        return self.max_tokens if fitted is None else len(fitted.split())
+        return self.max_tokens
 
     def plain(self, name: bytes, prompt: int, /) -> bytes:
-        if calls := self.calls:
-            blocks = [_tool(name, number, tool, sampled(tool.input_schema)) for number, tool in enumerate(calls)]
-            content, stop = b",".join(blocks), b'"tool_use"'
-        elif (fitted := self.fitted) is not None:
-            content, stop = _TEXT % msgspec.json.encode(fitted.decode()), b'"end_turn"'
+        called, shaped, stop = self._called(), self._shaped(), b'"max_tokens"'
+        if called is not None:
+            content, stop = _TOOL % (name, encoded(called.name), sampled(called.input_schema)), b'"tool_use"'
+        elif shaped is not None:
+            content, stop = _TEXT % _string(shaped), b'"end_turn"'
         else:
-            content, stop = _TEXT % _quoted(self.max_tokens), b'"max_tokens"'
-        return _MESSAGE % (name, encoded(self.model), content, stop, prompt, self.completion_tokens)
+            content = _TEXT % _words(self.max_tokens)
+        return _MESSAGE % (name, encoded(self.model), content, stop, prompt, self.max_tokens)
 
     def events(self, name: bytes, prompt: int, step: int, /) -> Iterator[tuple[int, bytes]]:
         yield 0, _START % (_MESSAGE % (name, encoded(self.model), b"", b"null", prompt, 0))
-        if self.calls:
-            yield from self._called(name)
+        called, shaped, stop = self._called(), self._shaped(), b'"max_tokens"'
+        if called is not None:
+            yield 0, _BLOCK % (_TOOL % (name, encoded(called.name), b"{}"))
+            yield self.max_tokens, _DELTA % (_TOOL_DELTA % _string(sampled(called.input_schema)))
             stop = b'"tool_use"'
+        elif shaped is not None:
+            yield 0, _BLOCK % (_TEXT % b'""')
+            yield self.max_tokens, _DELTA % (_TEXT_DELTA % _string(shaped))
+            stop = b'"end_turn"'
         else:
             yield from self._said(step)
-            stop = b'"max_tokens"' if self.fitted is None else b'"end_turn"'
-        produced = self.completion_tokens
-        yield produced, _END % (stop, produced)
-        yield produced, _STOP
-
-    def _called(self, name: bytes) -> Iterator[tuple[int, bytes]]:
-        for number, tool in enumerate(self.calls):
-            yield number, _BLOCK % (number, _tool(name, number, tool, b"{}"))
-            given = msgspec.json.encode(sampled(tool.input_schema).decode())
-            yield number + 1, _DELTA % (number, _TOOL_DELTA % given)
-            yield number + 1, _BLOCK_END % number
+        yield self.max_tokens, _BLOCK_END
+        yield self.max_tokens, _END % (stop, self.max_tokens)
+        yield self.max_tokens, _STOP
 
     def _said(self, step: int) -> Iterator[tuple[int, bytes]]:
-        yield 0, _BLOCK % (0, _TEXT % b'""')
-        produced, fitted = 0, self.fitted
-        if fitted is not None:
-            produced = self.completion_tokens
-            yield produced, _DELTA % (0, _TEXT_DELTA % msgspec.json.encode(fitted.decode()))
-        for left in range(self.max_tokens if fitted is None else 0, 0, -step):
+        yield 0, _BLOCK % (_TEXT % b'""')
+        for left in range(self.max_tokens, 0, -step):
             count = min(step, left)
-            produced += count
-            yield produced, _DELTA % (0, _TEXT_DELTA % _quoted(count))
-        yield produced, _BLOCK_END % 0
+            yield self.max_tokens - left + count, _DELTA % (_TEXT_DELTA % _words(count))
+
+    def _called(self) -> Tool | None:
+        """The tool that must be called."""
+        choice = self.tool_choice
+        wanted = "required" if choice.type == "any" else {"name": choice.name}
+        number = chosen([tool.name for tool in self.tools], wanted)
+        return None if number is None else self.tools[number]
+
+    def _shaped(self) -> bytes | None:
+        """The JSON that is asked for."""
+        wanted = self.output_config.format
+        return None if wanted is None else sampled(wanted.schema)
 
 
 def refusal(kind: str, message: str) -> bytes:
@@ -151,9 +128,9 @@ def refusal(kind: str, message: str) -> bytes:
     return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
 
 
-def _quoted(tokens: int) -> bytes:
+def _words(tokens: int) -> bytes:
     return b'"%b"' % text_of(tokens)
 
 
-def _tool(name: bytes, number: int, tool: Tool, given: bytes) -> bytes:
-    return _TOOL % (name.replace(b"-", b"_"), number, encoded(tool.name), given)
+def _string(text: bytes) -> bytes:
+    return msgspec.json.encode(text.decode())

@@ -19,22 +19,36 @@ class Named(Struct, frozen=True):
     parameters: dict[str, Any] = {}
 
 
-def sample(schema: Schema, depth: int = 0) -> Any:
-    """A value of `schema`: required members only, first alternatives, and no `$ref` followed."""
+def sample(schema: Schema, root: Schema | None = None, depth: int = 0) -> Any:
+    """A value of `schema`: required members only, first alternatives; a ``$ref`` into `root`, the whole of it, is followed."""
+    root = schema if root is None else root
+    if depth > _DEEPEST:
+        return None
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
-    for alternatives in ("anyOf", "oneOf", "allOf"):
-        if schema.get(alternatives):
-            return sample(schema[alternatives][0], depth)
+    if (same := _same_as(schema, root)) is not None:
+        return sample(same, root, depth + 1)
     kind = schema.get("type", "object")
     if isinstance(kind, list):
         kind = kind[0] if kind else "object"
-    if kind != "object" or depth > _DEEPEST:
+    if kind != "object":
         return _PLAIN.get(kind)
     members = schema.get("properties", {})
-    return {name: sample(members.get(name, {}), depth + 1) for name in schema.get("required", ())}
+    return {name: sample(members.get(name, {}), root, depth + 1) for name in schema.get("required", ())}
+
+
+def _same_as(schema: Schema, root: Schema) -> Schema | None:
+    """The schema that this one says it is like."""
+    for alternatives in ("anyOf", "oneOf", "allOf"):
+        if schema.get(alternatives):
+            first: Schema = schema[alternatives][0]
+            return first
+    found: Any = root if "$ref" in schema else None
+    for name in str(schema.get("$ref", "")).split("/")[1:]:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else None
 
 
 def sampled(schema: Schema) -> bytes:

@@ -20,7 +20,6 @@ class Part(Struct, frozen=True):
     """A part of a message's content; only text has words."""
 
     text: str = ""
-    type: str = ""
 
 
 Content = str | list[Part] | None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import anthropic
 import pytest
 from anthropic import Anthropic
-from anthropic.types import MessageParam
+from anthropic.types import Message, MessageParam
 from pydantic import BaseModel
 
 from tests.integration.test_hello import hello, lines
@@ -25,12 +25,16 @@ WEATHER: Any = {
 TIME: Any = {"name": "get_time", "input_schema": {"type": "object", "properties": {}}}
 
 
+class Hour(BaseModel):
+    at: int
+
+
 class Day(BaseModel):
     name: Literal["Monday", "Tuesday"]
     hours: list[int]
     rainy: bool
     wind: float | None
-    next: "Day | None" = None
+    after: Hour
 
 
 @pytest.fixture(scope="module")
@@ -61,49 +65,35 @@ def test_a_message_has_as_many_tokens_as_its_cap(served: tuple[Anthropic, Path])
     assert [billed(journal), lines(journal)[-2]["completion_tokens"]] == [(5, 45), 45]
 
 
-def test_tools_are_called_in_parallel_until_their_results_come(served: tuple[Anthropic, Path]) -> None:
-    """With inputs that fit their schemas; a call is one token."""
-    client, journal = served
-    plain = client.messages.create(model="c", max_tokens=45, messages=ASKED, tools=[WEATHER, TIME])
-    with client.messages.stream(model="c", max_tokens=45, messages=ASKED, tools=[WEATHER, TIME]) as heard:
-        streamed = heard.get_final_message()
-    for message in (plain, streamed):
-        calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
-        assert calls == [("get_weather", {"city": "ok", "days": 1}), ("get_time", {})]
-        assert (message.stop_reason, message.usage.output_tokens) == ("tool_use", 2)
-    assert billed(journal) == (3, 2)
-    results: Any = [
-        {"type": "tool_result", "tool_use_id": block.id, "content": "sunny"}
-        for block in plain.content
-        if block.type == "tool_use"
-    ]
-    turns: list[MessageParam] = [*ASKED, plain.to_param(), {"role": "user", "content": results}]
-    after = client.messages.create(model="c", max_tokens=4, messages=turns, tools=[WEATHER, TIME])
-    assert (after.content[0].type, after.usage.output_tokens) == ("text", 4)
-
-
 @pytest.mark.parametrize(
-    ("choice", "names"),
+    ("choice", "called"),
     [
-        ({"type": "any"}, ["get_weather", "get_time"]),
-        ({"type": "any", "disable_parallel_tool_use": True}, ["get_weather"]),
-        ({"type": "tool", "name": "get_time"}, ["get_time"]),
+        ({"type": "any"}, [("get_weather", {"city": "ok", "days": 1})]),
+        ({"type": "tool", "name": "get_time"}, [("get_time", {})]),
+        ({"type": "auto"}, []),
         ({"type": "none"}, []),
     ],
 )
-def test_the_choice_of_tools_is_heeded(served: tuple[Anthropic, Path], choice: Any, names: list[str]) -> None:
-    """Those that may be called are."""
-    message = served[0].messages.create(
-        model="c", max_tokens=4, messages=ASKED, tools=[WEATHER, TIME], tool_choice=choice
-    )
-    assert [block.name for block in message.content if block.type == "tool_use"] == names
+def test_the_tool_that_must_be_called_is(served: tuple[Anthropic, Path], choice: Any, called: list[Any]) -> None:
+    """With an input that fits its schema, plain and streamed."""
+    client, journal = served
+    tools = [WEATHER, TIME]
+    plain = client.messages.create(model="c", max_tokens=45, messages=ASKED, tools=tools, tool_choice=choice)
+    with client.messages.stream(model="c", max_tokens=45, messages=ASKED, tools=tools, tool_choice=choice) as heard:
+        streamed = heard.get_final_message()
+    answers: list[Message] = [plain, streamed]
+    for message in answers:
+        assert [(block.name, block.input) for block in message.content if block.type == "tool_use"] == called
+        assert message.stop_reason == ("tool_use" if called else "max_tokens")
+        assert message.usage.output_tokens == 45
+    assert billed(journal) == (3, 45)
 
 
 def test_an_answer_fits_the_schema_asked_for(served: tuple[Anthropic, Path]) -> None:
-    """Also where it refers to itself."""
+    """Also where a part of it is told elsewhere."""
     client, _ = served
     parsed = client.messages.parse(model="c", max_tokens=400, messages=ASKED, output_format=Day)
-    assert parsed.parsed_output == Day(name="Monday", hours=[1], rainy=True, wind=1)
+    assert parsed.parsed_output == Day(name="Monday", hours=[], rainy=True, wind=1, after=Hour(at=1))
     config: Any = {"format": {"type": "json_schema", "schema": WEATHER["input_schema"]}}
     with client.messages.stream(model="c", max_tokens=400, messages=ASKED, output_config=config) as heard:
         assert json.loads(heard.get_final_text()) == {"city": "ok", "days": 1}

@@ -33,7 +33,7 @@ def table(at: Mapping[str, str]) -> str:
     names = [client.name for client in ALL]
     seen = {client.name: checks_of(client) for client in ALL}
     lines = [
-        "| | " + " | ".join(f"{name} {at[name]}" for name in names) + " |",
+        "| | " + " | ".join(f"{name} {at[name]}".rstrip() for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
         *(
             "| " + " | ".join([check, *("yes" if check in seen[name] else "" for name in names)]) + " |"

@@ -10,12 +10,12 @@ from tests.http1 import Http
 from tests.sdk.environments import ALL, Client, versions
 from tests.sdk.table import checks_of, table, written
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 NOT_OURS = ("OPENAI_", "ANTHROPIC_", "TOLLHOUSE_", "PYTHON")
 LEFT_ALONE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 """What keeps a client from asking the world for things."""
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("client", ALL, ids=lambda client: client.script.partition(".")[0])
 async def test_every_check_is_well(offered: dict[str, str], environments: Path, client: Client) -> None:
     """A client does what it does with the provider. It sends a request that a budget or a key refused (402, 409) once, and one
