@@ -23,7 +23,7 @@ class Sender(Protocol):
     """An `Upstream` that can also send other methods."""
 
     async def send(
-        self, url: str, path: str, headers: bytes, body: bytes, timeout: float, method: bytes, stream: bool
+        self, url: str, path: str, headers: bytes, body: bytes, timeout: float, *, method: bytes, stream: bool
     ) -> UpstreamResponse: ...
 
 
@@ -69,7 +69,9 @@ class Proxy:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._sender.send(self._url, path, headers, body, self._timeout, method, True)
+                return await self._sender.send(
+                    self._url, path, headers, body, self._timeout, method=method, stream=True
+                )
             except UpstreamFailed as failure:
                 if failure.sent or time.monotonic() > deadline:
                     raise

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from cli.settings import Settings
 from commands.admission import Admission
 from commands.backend_choice import BackendChoice
+from commands.backend_states import BackendStates
+from commands.backend_watch import BackendWatch, Checked
 from commands.denials import Denials
 from commands.fact_writer import FactWriter
 from commands.handling import Changes, Commands, Reply, Request
@@ -14,6 +16,9 @@ from commands.ports import Clock, Secrets, Upstream
 from domain.credential import SERVICE, well_formed
 from infra.adapters.ids import new_id
 from projections.keyring import Keyring
+
+WATCH_SECONDS = 1.0
+"""Between two looks at the backends."""
 
 if TYPE_CHECKING:
     from api.metrics import Metrics
@@ -31,9 +36,14 @@ def router_of(
     upstream: Upstream,
     clock: Clock,
     secrets: Secrets,
+    states: BackendStates,
 ) -> "Router":
-    """The router of a gateway."""
+    """The router of a gateway. What it sees of backends is in `states`, and in the metrics."""
+    from api.backends_page import watched
     from api.router.app import Router
+    from api.router.heads import Heads
+
+    watched(states, metrics)
 
     return Router(
         keyring=keyring,
@@ -44,13 +54,20 @@ def router_of(
         clock=clock,
         new_id=new_id,
         hash_key=lambda key: secrets.hash(key) if well_formed(key, SERVICE) else None,
-        unseal=secrets.unseal,
+        heads=Heads(secrets.unseal),
         observe=metrics.observe,
         once_secret=secrets.hash("idempotency").encode(),
-        choice=BackendChoice(),
+        choice=BackendChoice(states),
         max_body=settings.max_body,
         read_timeout=settings.read_timeout,
     )
+
+
+def watch_of(states: BackendStates, keyring: Keyring, upstream: Checked, secrets: Secrets) -> BackendWatch:
+    """What looks after backends beside all requests."""
+    from api.router.heads import Heads
+
+    return BackendWatch(states, keyring, upstream, Heads(secrets.unseal).of)
 
 
 async def issue_first_admin_key(commands: Commands, secret: str, key: str | None = None) -> bool:

@@ -50,6 +50,9 @@ def _backends(app: typer.Typer) -> None:
     def path(backend: str) -> str:
         return f"/admin/v1/backends/{segment(backend)}"
 
+    def seconds(flag: str, text: str) -> Any:
+        return typer.Option(flag, help=text, show_default=False)
+
     @command(app, "set", Effect.CHANGES)
     def set_(
         session: Session,
@@ -64,6 +67,12 @@ def _backends(app: typer.Typer) -> None:
         ] = None,
         timeout: Annotated[float | None, typer.Option("--timeout-seconds", show_default=False)] = None,
         weight: Annotated[int | None, typer.Option("--weight", show_default=False)] = None,
+        first_byte: Annotated[float | None, seconds("--first-byte-seconds", "Wait for an answer's first byte.")] = None,
+        idle: Annotated[float | None, seconds("--idle-seconds", "Wait for each further one.")] = None,
+        max_concurrent: Annotated[int | None, typer.Option("--max-concurrent", help="Of each gateway.")] = None,
+        per_minute: Annotated[int | None, typer.Option("--requests-per-minute", help="Of each gateway.")] = None,
+        health_path: Annotated[str | None, typer.Option("--health-path", help="Asked for, such as /models.")] = None,
+        health: Annotated[float | None, seconds("--health-seconds", "Between two times.")] = None,
     ) -> None:
         """Register a backend, or replace it."""
         body = {
@@ -72,6 +81,12 @@ def _backends(app: typer.Typer) -> None:
             "credential": None if credential is None else _secret(credential),
             "timeout_seconds": timeout,
             "weight": weight,
+            "first_byte_seconds": first_byte,
+            "idle_seconds": idle,
+            "max_concurrent": max_concurrent,
+            "requests_per_minute": per_minute,
+            "health_path": health_path,
+            "health_seconds": health,
         }
         then = [f"tollhouse model set MODEL --route {backend} --max-output 4096 --context 128000"]
         session.change("PUT", path(backend), body, then=then)
@@ -127,12 +142,16 @@ def _models(app: typer.Typer) -> None:
             int, typer.Option("--max-output", help="Most tokens of an answer, and the cap without one.")
         ],
         context: Annotated[int, typer.Option("--context", help="Tokens of its context window.")],
+        balance: Annotated[
+            str | None, typer.Option("--balance", help="weighted or least_loaded, within a tier.", show_default=False)
+        ] = None,
     ) -> None:
         """Publish a model, or replace it."""
         body = {
             "routes": [parse_route(text, model) for text in route],
             "max_output_tokens": max_output,
             "context_tokens": context,
+            "balance": balance,
         }
         session.change("PUT", path(model), body, then=[f"tollhouse price seed --model {model}"])
 

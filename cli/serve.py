@@ -8,6 +8,7 @@ import uvloop
 
 from api.admin.app import create_app
 from api.admin.call import AdminDeps
+from api.backends_page import BackendsPage
 from api.metrics import Metrics
 from api.proxy import Proxy
 from api.site import App, Site
@@ -72,7 +73,11 @@ def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
         clock=core.clock,
         max_body=core.settings.max_body,
     )
-    mounts: dict[str, App] = {"/v1/": core.router(metrics), "/admin/v1": create_app(deps)}
+    mounts: dict[str, App] = {
+        "/v1/": core.router(metrics),
+        "/admin/v1": create_app(deps),
+        "/backendz": BackendsPage(core.backends),
+    }
     for prefix in (*READ_SIDE, *READ_SIDE_OF_ADMIN):
         mounts[prefix] = read_side
     return Site(mounts, core.reasons, metrics)

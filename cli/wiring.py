@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.assembling import issue_first_admin_key, router_of
+from cli.assembling import WATCH_SECONDS, issue_first_admin_key, router_of, watch_of
 from cli.running import every, kept_running
 from cli.settings import Settings
 from commands.admission import Admission
+from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
 from commands.handling import Commands
 from commands.keeper import Keeper
@@ -85,6 +86,7 @@ class Embedded:
     balances: RowBalances
     admission: Admission
     upstream: HttpUpstream
+    backends: BackendStates
     failed: "asyncio.Future[None]"
     first_admin_key: str | None = None
     """The admin key made at this start, if one was."""
@@ -108,6 +110,7 @@ class Embedded:
             upstream=self.upstream,
             clock=self.clock,
             secrets=self.secrets,
+            states=self.backends,
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
@@ -160,12 +163,14 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         log.on_commit(settler.committed)
         keeper = Keeper(core.gate, core.writer, lambda: core.balances, core.keyring, clock)
         overruns = Overruns(lambda: core.balances, core.commands)
+        watch = watch_of(core.backends, core.keyring, upstream, core.secrets)
         for name, work in (
             ("relay", core.relay.run),
             ("keyring", core.follower.run),
             ("settler", settler.run),
             ("keeper", lambda: every(_KEEPER_SECONDS, keeper.tick)),
             ("overruns", lambda: every(_KEEPER_SECONDS, overruns.tick)),
+            ("backends", lambda: every(WATCH_SECONDS, watch.tick)),
             ("ledger", lambda: every(_ERASE_SECONDS, lambda: asyncio.to_thread(journal.erase_secrets))),
         ):
             tasks.append(asyncio.create_task(kept_running(name, work, core.failed)))
@@ -227,6 +232,7 @@ def _assemble(
         balances=RowBalances(views),
         admission=Admission(gate, writer, keyring, clock, gate.identity, lambda: clock.stepped),
         upstream=upstream,
+        backends=BackendStates(),
         failed=asyncio.get_running_loop().create_future(),
     )
 

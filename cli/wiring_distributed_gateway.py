@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from api.backends_page import BackendsPage
 from api.metrics import Metrics
 from api.proxy import Proxy
 from api.router.app import Router
 from api.router.errors import error_body
 from api.router.exchange import Exchange
 from api.site import App, Receive, Scope, Send
-from cli.assembling import router_of
+from cli.assembling import WATCH_SECONDS, router_of, watch_of
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
 from cli.wiring_distributed import Core, core_of, require_topics
 from commands.admission import Admission
+from commands.backend_states import BackendStates
 from commands.outcomes import Outcomes
 from domain.ids import PARTITIONS
 from infra.adapters.address_guard import AddressGuard
@@ -44,9 +46,14 @@ class Gateway:
     watch: GateWatch
     reads: HttpUpstream
     router: Router
+    backends: BackendStates
 
     def mounts(self) -> Mapping[str, App]:
-        return {"/v1/": self.router, **dict.fromkeys(READ_SIDE, self._read_side)}
+        return {
+            "/v1/": self.router,
+            "/backendz": BackendsPage(self.backends),
+            **dict.fromkeys(READ_SIDE, self._read_side),
+        }
 
     def reasons(self) -> list[str]:
         """Why requests are refused now; empty when they are not."""
@@ -98,7 +105,12 @@ async def open_gateway(
     try:
         await starting.until("Kafka", lambda: require_topics(core.kafka))
         gateway = _assemble(settings, metrics, core, gate, upstream, reads)
-        works = {"keyring": core.follower.run, "gate": lambda: every(LOOK_SECONDS, gateway.look)}
+        watch = watch_of(gateway.backends, core.keyring, upstream, core.secrets)
+        works = {
+            "keyring": core.follower.run,
+            "gate": lambda: every(LOOK_SECONDS, gateway.look),
+            "backends": lambda: every(WATCH_SECONDS, watch.tick),
+        }
         async with running(failed, works):
             yield gateway
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -115,7 +127,7 @@ async def open_gateway(
 def _assemble(
     settings: Settings, metrics: Metrics, core: Core, gate: RedisGate, upstream: HttpUpstream, reads: HttpUpstream
 ) -> Gateway:
-    clock = core.clock
+    clock, backends = core.clock, BackendStates()
     metrics.gauge("tollhouse_view_age_seconds", "Age of the view of keys", lambda: core.keyring.age(time.monotonic()))
     metrics.gauge("tollhouse_view_position", "Journal position of the view of keys", lambda: core.keyring.position)
     router = router_of(
@@ -128,8 +140,9 @@ def _assemble(
         upstream=upstream,
         clock=clock,
         secrets=core.secrets,
+        states=backends,
     )
-    return Gateway(settings, core, gate, GateWatch(gate, core.keyring, PARTITIONS), reads, router)
+    return Gateway(settings, core, gate, GateWatch(gate, core.keyring, PARTITIONS), reads, router, backends)
 
 
 async def _exceeded(model: str, request: str, cost: int, hold: int) -> None:

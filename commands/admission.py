@@ -51,7 +51,8 @@ class View(Protocol):
 class Call:
     """What a caller asks for. `input_bound`: tokens the input cannot exceed (`context_bounded`: only the model's context
     window bounds it); `estimated_input`: about how many it has; `cap`: output tokens per choice the caller allows, None
-    if it stated none; `unbounded`: the field whose cost has no bound, if any; `once`: keyed hash of the Idempotency-Key."""
+    if it stated none; `unbounded`: the field whose cost has no bound, if any; `once`: keyed hash of the Idempotency-Key;
+    `sticky`: what the caller calls the prompt cache that the request should meet."""
 
     endpoint: str
     model: str
@@ -63,6 +64,7 @@ class Call:
     unbounded: str | None = None
     context_bounded: bool = False
     once: str | None = None
+    sticky: bytes | None = None
 
 
 class Denied(TollhouseError):

@@ -315,10 +315,20 @@ class UpstreamResponse(Protocol):
 class Upstream(Protocol):
     """Model backends."""
 
-    async def send(self, url: str, path: str, headers: bytes, body: bytes, timeout: float) -> UpstreamResponse:
+    async def send(
+        self,
+        url: str,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        timeout: float,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> UpstreamResponse:
         """POSTs `body` to base `url` + `path` with `headers` (raw lines, each ended by CR LF).
 
-        `timeout` seconds bound the whole exchange. Raises `UpstreamFailed`; its `sent` says whether the backend may have seen it.
+        `timeout` seconds bound the whole exchange, `first_byte` the wait for the first byte of the answer's body, `idle` that for
+        each further one, while they are taken. Raises `UpstreamFailed`; its `sent` says whether the backend may have seen it.
         """
 
 

@@ -1,9 +1,10 @@
 """Backends: where requests are sent. A credential is known here as ciphertext only."""
 
+import re
 from typing import Literal
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from domain.errors import NotFound, invalid
@@ -13,16 +14,39 @@ KIND = "backend"
 
 Protocol = Literal["openai", "anthropic"]
 
+LEAST_SECONDS = 0.5
+"""Of a bound on silence: nobody looks more often."""
+
+_PATH = re.compile(r"/[!-~]{0,199}")
+
+
+class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a backend is used, where that is said; None: without a bound, or not at all. A request fails that has no byte of
+    its answer's body within `first_byte_seconds`, or no further one within `idle_seconds`. Each gateway sends it at most
+    `max_concurrent` requests at a time and `requests_per_minute` in any minute, and where there is a `health_path` asks
+    for it, below the base URL, every `health_seconds`."""
+
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = 300.0
+    max_concurrent: int | None = None
+    requests_per_minute: int | None = None
+    health_path: str | None = None
+    health_seconds: float = 10.0
+
+
+USUAL = Terms()
+
 
 class Connection(Struct, frozen=True, kw_only=True):
     """How a backend is reached. `url` is the base URL as the provider's own SDK takes it, without a trailing slash;
-    `credential` is ciphertext; past `timeout_seconds` a request's outcome is unknown."""
+    `credential` is ciphertext; past `timeout_seconds` a request's outcome is unknown. `terms` left out are the usual ones."""
 
     url: str
     protocol: Protocol
     credential: str | None = None
     timeout_seconds: float = 600.0
     weight: int = 1
+    terms: Terms | UnsetType = UNSET
 
 
 # ---------------------------------------------------------------- events: stored format
@@ -65,6 +89,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     credential: str | None
     timeout_seconds: float
     weight: int
+    terms: Terms = USUAL
     state: Literal["active", "drained", "killed"] = "active"
 
     @property
@@ -80,6 +105,7 @@ class Backend(Struct, frozen=True, kw_only=True):
             credential=self.credential,
             timeout_seconds=self.timeout_seconds,
             weight=self.weight,
+            terms=UNSET if self.terms == USUAL else self.terms,
         )
 
 
@@ -93,6 +119,7 @@ def evolve(state: Backend | None, event: Event) -> Backend | None:
             credential=new.credential,
             timeout_seconds=new.timeout_seconds,
             weight=new.weight,
+            terms=new.terms or USUAL,
             state="active" if state is None else state.state,
         )
     if state is None:
@@ -154,7 +181,21 @@ def _checked(connection: Connection) -> Connection:
     if not 0 < connection.timeout_seconds <= 86400:
         raise invalid("timeout_seconds", "must be above 0 and at most 86400")
     at_least(0, connection.weight, "weight")
-    return replace(connection, url=_base_url(connection.url))
+    terms = UNSET if connection.terms in (UNSET, USUAL) else _checked_terms(connection.terms)
+    return replace(connection, url=_base_url(connection.url), terms=terms)
+
+
+def _checked_terms(terms: Terms) -> Terms:
+    for name in ("first_byte_seconds", "idle_seconds", "health_seconds"):
+        seconds = getattr(terms, name)
+        if seconds is not None and not LEAST_SECONDS <= seconds <= 86400:
+            raise invalid(name, f"must be at least {LEAST_SECONDS} and at most 86400")
+    for name in ("max_concurrent", "requests_per_minute"):
+        at_least(1, getattr(terms, name), name)
+    path = terms.health_path
+    if path is not None and not _PATH.fullmatch(path):
+        raise invalid("health_path", "must be a path that begins with '/', at most 200 characters")
+    return terms
 
 
 def _base_url(text: str) -> str:

@@ -21,7 +21,7 @@ LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Thresholds:
     """See the module. Durations in seconds."""
 
     failures: int = 5
@@ -33,7 +33,7 @@ class Terms:
     warm_up: float = 10.0
 
 
-DEFAULT = Terms()
+DEFAULT = Thresholds()
 
 
 class Circuit:
@@ -48,16 +48,16 @@ class Circuit:
         "_served",
         "_since",
         "_state",
-        "_terms",
+        "_thresholds",
         "_until",
         "_window_began",
         "slow",
     )
 
-    def __init__(self, terms: Terms = DEFAULT) -> None:
-        self._terms = terms
+    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
+        self._thresholds = thresholds
         self._state: State = "closed"
-        self._pause = terms.pause
+        self._pause = thresholds.pause
         self._since = self._until = 0.0
         self._in_a_row = self._served = self._failed = 0
         self._window_began = float("-inf")
@@ -72,7 +72,7 @@ class Circuit:
     def state(self, now: float) -> State:
         if self._state == "open" and now >= self._until:
             return "half_open"
-        if self._state == "warming" and now - self._since >= self._terms.warm_up:
+        if self._state == "warming" and now - self._since >= self._thresholds.warm_up:
             return "closed"
         return self._state
 
@@ -90,7 +90,12 @@ class Circuit:
         """Of the requests that it would get otherwise, above 0 to 1."""
         if self.state(now) != "warming":
             return 1.0
-        return max(LEAST_SHARE, (now - self._since) / self._terms.warm_up)
+        return max(LEAST_SHARE, (now - self._since) / self._thresholds.warm_up)
+
+    def tally(self, now: float) -> tuple[int, int]:
+        """How many requests were served in the window, and how many failed."""
+        self._age(now)
+        return self._served, self._failed
 
     def retry_in(self, now: float) -> float:
         """Seconds until it may be probed; 0 if it may be now."""
@@ -102,7 +107,7 @@ class Circuit:
             self._state = "half_open"
         if self._state == "half_open":
             self._probing = True
-        elif self._state == "warming" and now - self._since >= self._terms.warm_up:
+        elif self._state == "warming" and now - self._since >= self._thresholds.warm_up:
             self._close()
 
     def served(self, now: float) -> None:
@@ -123,11 +128,11 @@ class Circuit:
         self._age(now)
         self._failed += 1
         self._in_a_row += 1
-        terms, all_of_them = self._terms, self._failed + self._served
+        thresholds, all_of_them = self._thresholds, self._failed + self._served
         if (
             self._state == "half_open"
-            or self._in_a_row >= terms.failures
-            or (all_of_them >= terms.least and self._failed >= terms.share * all_of_them)
+            or self._in_a_row >= thresholds.failures
+            or (all_of_them >= thresholds.least and self._failed >= thresholds.share * all_of_them)
         ):
             self.open(now, slow=slow)
 
@@ -138,7 +143,7 @@ class Circuit:
     def open(self, now: float, *, slow: bool = False) -> None:
         """Nothing should go there for a pause."""
         self._state, self._until = "open", now + self._pause
-        self._pause = min(self._terms.longest_pause, self._pause * 2)
+        self._pause = min(self._thresholds.longest_pause, self._pause * 2)
         self._in_a_row = self._served = self._failed = 0
         self._probing, self.slow = False, slow
 
@@ -148,9 +153,9 @@ class Circuit:
             self._state, self._since, self._probing = "warming", now, False
 
     def _close(self) -> None:
-        self._state, self._pause = "closed", self._terms.pause
+        self._state, self._pause = "closed", self._thresholds.pause
 
     def _age(self, now: float) -> None:
-        if now - self._window_began > self._terms.window:
+        if now - self._window_began > self._thresholds.window:
             self._window_began = now
             self._served = self._failed = 0

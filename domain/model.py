@@ -1,6 +1,8 @@
 """Models: the public names applications ask for, where each is routed, and the caps that bound what a request can cost."""
 
-from msgspec import Struct
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from domain.errors import NotFound, invalid
@@ -10,6 +12,10 @@ KIND = "model"
 
 MOST_TOKENS = 1_000_000_000
 """Of a context window or an answer."""
+
+
+Balance = Literal["weighted", "least_loaded"]
+"""How a tier shares its load: by weight alone, or to where the fewest requests and the shortest times are, for their weight."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -25,12 +31,14 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class ModelPublished(Struct, frozen=True, kw_only=True):
-    """All terms of a model, new or changed. `max_output_tokens` is the output cap of a request that states none."""
+    """All terms of a model, new or changed. `max_output_tokens` is the output cap of a request that states none; `balance` left
+    out is by weight."""
 
     routes: tuple[Route, ...]
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None
+    balance: Balance | UnsetType = UNSET
 
 
 class ModelRouteChanged(Struct, frozen=True, kw_only=True):
@@ -63,6 +71,7 @@ class Model(Struct, frozen=True, kw_only=True):
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None
+    balance: Balance = "weighted"
     removed: bool = False
     bound_exceeded: bool = False
     """Refused under hard budgets until it is published again: somebody has looked then."""
@@ -77,6 +86,7 @@ def evolve(state: Model | None, event: Event) -> Model | None:
                 max_output_tokens=event.max_output_tokens,
                 context_tokens=event.context_tokens,
                 tokenizer=event.tokenizer,
+                balance=event.balance or "weighted",
             )
         case ModelRouteChanged():
             return None if state is None else replace(state, routes=event.routes)
@@ -96,6 +106,7 @@ class PublishModel(Struct, frozen=True, kw_only=True):
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None = None
+    balance: Balance = "weighted"
 
 
 class WithdrawModel(Struct, frozen=True, kw_only=True):
@@ -154,4 +165,5 @@ def _checked(command: PublishModel) -> ModelPublished:
         max_output_tokens=command.max_output_tokens,
         context_tokens=command.context_tokens,
         tokenizer=command.tokenizer,
+        balance=UNSET if command.balance == "weighted" else command.balance,
     )

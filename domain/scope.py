@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate, groupby
 
-from domain.backend import Connection
+from domain.backend import USUAL, Connection, Terms
 from domain.budget import Scope
-from domain.model import Route
+from domain.model import Balance, Route
 from domain.period import Period
 from domain.price_list import Timeline, in_force
 from domain.pricing import Price
@@ -57,6 +57,7 @@ class Target:
     upstream_model: str
     weight: int
     tier: int
+    terms: Terms = USUAL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +79,7 @@ class PublishedModel:
     context_tokens: int
     prices: Timeline
     bound_exceeded: bool
+    balance: Balance = "weighted"
     tiers: tuple[Tier, ...] = field(init=False)
     backends: tuple[str, ...] = field(init=False)
     patience: float = field(init=False)
@@ -109,6 +111,7 @@ def target_of(route: Route, host: Connection) -> Target:
         upstream_model=route.upstream_model,
         weight=route.weight * host.weight,
         tier=route.tier,
+        terms=host.terms or USUAL,
     )
 
 

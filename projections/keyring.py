@@ -262,4 +262,5 @@ class Keyring:
             state.context_tokens,
             () if prices is None else price_list.timeline(prices),
             state.bound_exceeded,
+            state.balance,
         )

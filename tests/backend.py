@@ -50,6 +50,10 @@ class Backend:
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     claiming: dict[str, int] = field(default_factory=dict)
     """Models whose reports say so many prompt tokens, whatever was sent."""
+    health: int = 200
+    """The status of an answer to a GET."""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Of each GET its path and what it was authorized by."""
     events: int = 0
     """Events of streams that found room in a connection."""
 
@@ -71,6 +75,10 @@ class Backend:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if first.startswith("GET "):
+            self.asked.append((first.split()[1], headers.get("authorization", "")))
+            await _send(writer, self.health, b"{}")
+            return
         body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))) or b"{}")
         request = Received(headers.get("x-request-id", ""), body.get("model", ""), first.split()[1], headers, body)
         self.received.append(request)

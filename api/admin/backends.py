@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from pydantic import Field, StrictInt
 
 from api.admin.call import Call, Caller, Paged
@@ -14,16 +14,21 @@ from commands.routing import put_backend
 from commands.rules import change
 from domain.backend import (
     KIND,
+    USUAL,
     Backend,
     Connection,
     DrainBackend,
     KillBackend,
     Protocol,
     RestoreBackend,
+    Terms,
 )
 from domain.ids import PLATFORM, chosen_id
 
 router = APIRouter(prefix="/admin/v1/backends", tags=["backends"])
+
+Seconds = Annotated[float, Field(strict=True)]
+Most = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
 
 
 class BackendBody(Body):
@@ -32,8 +37,17 @@ class BackendBody(Body):
     url: str
     protocol: Protocol
     credential: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")] | None = None
-    timeout_seconds: Annotated[float, Field(strict=True)] = 600.0
+    timeout_seconds: Seconds = 600.0
     weight: Annotated[StrictInt, Field(le=1_000_000)] = 1
+    first_byte_seconds: Seconds | None = USUAL.first_byte_seconds
+    idle_seconds: Seconds | None = USUAL.idle_seconds
+    max_concurrent: Most | None = None
+    requests_per_minute: Most | None = None
+    health_path: str | None = None
+    health_seconds: Seconds = USUAL.health_seconds
+
+    def terms(self) -> Terms:
+        return Terms(**{name: getattr(self, name) for name in Terms.__struct_fields__})
 
 
 class BackendOut(Resource):
@@ -42,6 +56,12 @@ class BackendOut(Resource):
     has_credential: bool
     timeout_seconds: float
     weight: int
+    first_byte_seconds: float | None
+    idle_seconds: float | None
+    max_concurrent: int | None
+    requests_per_minute: int | None
+    health_path: str | None
+    health_seconds: float
     state: Literal["active", "drained", "killed"]
 
 
@@ -55,6 +75,7 @@ def document(entry: Entry) -> BackendOut:
         has_credential=state.credential is not None,
         timeout_seconds=state.timeout_seconds,
         weight=state.weight,
+        **structs.asdict(state.terms),
         state=state.state,
     )
 
@@ -64,7 +85,11 @@ async def put(backend: str, body: BackendBody, call: Caller) -> Response:
     call.platform()
     id = chosen_id(backend, "backend")
     connection = Connection(
-        url=body.url, protocol=body.protocol, timeout_seconds=body.timeout_seconds, weight=body.weight
+        url=body.url,
+        protocol=body.protocol,
+        timeout_seconds=body.timeout_seconds,
+        weight=body.weight,
+        terms=body.terms(),
     )
     credential = body.credential if "credential" in body.model_fields_set else UNSET
 

@@ -13,7 +13,7 @@ from commands.routing import publish_model
 from commands.rules import change
 from domain.ids import PLATFORM
 from domain.inputs import model_id
-from domain.model import KIND, Model, PublishModel, Route, WithdrawModel
+from domain.model import KIND, Balance, Model, PublishModel, Route, WithdrawModel
 
 router = APIRouter(prefix="/admin/v1/models", tags=["models"])
 
@@ -32,6 +32,7 @@ class ModelBody(Body):
     max_output_tokens: Count
     context_tokens: Count
     tokenizer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    balance: Balance = "weighted"
 
 
 class ModelOut(Resource):
@@ -39,6 +40,7 @@ class ModelOut(Resource):
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None
+    balance: Balance
     bound_exceeded: bool
 
 
@@ -54,6 +56,7 @@ def document(entry: Entry) -> ModelOut:
         max_output_tokens=state.max_output_tokens,
         context_tokens=state.context_tokens,
         tokenizer=state.tokenizer,
+        balance=state.balance,
         bound_exceeded=state.bound_exceeded,
     )
 
@@ -67,6 +70,7 @@ async def put(model: str, body: ModelBody, call: Caller) -> Response:
         max_output_tokens=body.max_output_tokens,
         context_tokens=body.context_tokens,
         tokenizer=body.tokenizer,
+        balance=body.balance,
     )
 
     def effect(changes: Changes) -> None:

@@ -28,9 +28,10 @@ from api.router.faces.openai import OpenAIFace
 from api.router.faces.responses import ResponsesFace
 from api.router.failover import Failover
 from api.router.forward import Forward
+from api.router.heads import Heads
 from api.router.limits import rate_headers
 from api.router.ways import Way, Ways
-from commands.admission import Admission, Admitted, Denied
+from commands.admission import Admission, Admitted, Call, Denied
 from commands.backend_choice import BackendChoice, name_of
 from commands.denials import Denials
 from commands.outcomes import Outcomes
@@ -66,7 +67,7 @@ DEFAULT_MAX_BODY = 32 * 1024 * 1024
 @dataclass(slots=True)
 class Router:
     """Everything a router needs. `hash_key` answers the keyed hash of a presented key, None for one that cannot be ours;
-    `unseal` opens a backend's credential; `observe(endpoint, status, code)` counts."""
+    `observe(endpoint, status, code)` counts."""
 
     keyring: Keyring
     admission: Admission
@@ -76,7 +77,7 @@ class Router:
     clock: Clock
     new_id: Callable[[str], str]
     hash_key: Callable[[str], str | None]
-    unseal: Callable[[str], str]
+    heads: Heads
     observe: Callable[[str, int, str], None]
     once_secret: bytes
     choice: BackendChoice
@@ -90,10 +91,10 @@ class Router:
 
     def __post_init__(self) -> None:
         self._reading = ReadDeadline(self.read_timeout)
-        forward = Forward(self.upstream, self.outcomes, self.unseal)
+        forward = Forward(self.upstream, self.outcomes, self.heads)
         self._ways = Ways(self.choice)
         self._failover = Failover(forward, self.outcomes, self._ways, self.keyring, self._anew)
-        self._counting = TokenCount(self.upstream, forward)
+        self._counting = TokenCount(self.upstream, self.heads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request under ``/v1/``."""
@@ -141,7 +142,8 @@ class Router:
         call.once = self._once(exchange, caller)
         try:
             model = self._published(caller, call.model)
-            way = self._ways.first(model, asked, self.keyring.version)
+            sticky = self._sticky(exchange, caller, call) if len(model.targets) > 1 else None
+            way = self._ways.first(model, asked, self.keyring.version, (), sticky)
             admitted = await self._admit(exchange.id, caller, way)
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
@@ -149,6 +151,11 @@ class Router:
             self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied)
             raise self._explained(denied, caller, status) from error
         await self._failover.carry(exchange, admitted, face, way, hashed)
+
+    def _sticky(self, exchange: Exchange, caller: Caller, call: Call) -> bytes | None:
+        """What requests have in common that should meet the same prompt cache: the caller's own word, within its organization."""
+        key = exchange.header(b"x-tollhouse-sticky") or call.sticky
+        return None if key is None else b"%b/%b" % (caller.org.encode(), key)
 
     async def _count(self, exchange: Exchange) -> None:
         caller, body = await self._taken_in(exchange, self._hash_of(exchange))
@@ -174,7 +181,7 @@ class Router:
         caller = self._who(hashed)
         model = self._published(caller, way.model.id)
         way.asked.call.once = None  # the first attempt's
-        other = self._ways.first(model, way.asked, self.keyring.version, (*way.tried, name_of(way.target)))
+        other = self._ways.first(model, way.asked, self.keyring.version, (*way.tried, name_of(way.target)), way.sticky)
         return await self._admit(attempt, caller, other, admitted.request), other
 
     def _published(self, caller: Caller, name: str) -> PublishedModel:

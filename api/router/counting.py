@@ -14,7 +14,7 @@ from api.router.faces.face import Header
 from api.router.faces.fields import Fields, fields_of, model_of
 from api.router.faces.messages import betas_of, estimated_input, protocol_headers, version_of
 from api.router.faces.messages_bound import looked
-from api.router.forward import Forward
+from api.router.heads import Heads
 from commands.ports import Upstream
 from domain.errors import UpstreamFailed
 from domain.scope import PublishedModel, Target
@@ -45,10 +45,10 @@ def parse_count(body: bytes, header: Header) -> CountRequest:
 
 
 class TokenCount:
-    """Asks backends through `upstream`, with the headers that `forward` gives their requests."""
+    """Asks backends through `upstream`, with the headers that all their requests have."""
 
-    def __init__(self, upstream: Upstream, forward: Forward) -> None:
-        self._upstream, self._forward = upstream, forward
+    def __init__(self, upstream: Upstream, heads: Heads) -> None:
+        self._upstream, self._heads = upstream, heads
 
     async def answer(self, exchange: Exchange, asked: CountRequest, model: PublishedModel) -> None:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``)."""
@@ -62,7 +62,7 @@ class TokenCount:
         body = asked.sent
         if target.upstream_model != asked.model:
             body = _encode({**asked.fields, "model": Raw(_encode(target.upstream_model))})
-        head = self._forward.head(target) + asked.headers + b"x-request-id: " + exchange.id.encode() + b"\r\n"
+        head = self._heads.of(target) + asked.headers + b"x-request-id: " + exchange.id.encode() + b"\r\n"
         try:
             response = await self._upstream.send(target.url, _PATH, head, body, target.timeout_seconds)
         except UpstreamFailed as failure:

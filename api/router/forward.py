@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
 
 from api.router.answer_headers import plain_headers, refusal_headers
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
 from api.router.faces.face import Face
+from api.router.heads import Heads
 from api.router.passage import SLOW_MS, Failed, Passage
 from api.router.streaming import Streaming
 from api.router.ways import Way
@@ -16,22 +16,17 @@ from commands.outcomes import Outcomes
 from commands.ports import Upstream, UpstreamResponse
 from domain.errors import UpstreamFailed
 from domain.facts import Try
-from domain.scope import Target
 from domain.upstream_status import Said, said_by
-
-_CREDENTIAL = {"anthropic": b"x-api-key: "}
-"""How a protocol takes its credential, where that is not as a bearer token."""
 
 _CEILING_WITHOUT_CONTEXT = 100_000_000
 
 
 class Forward:
-    """`unseal` opens a stored credential."""
+    """One per gateway."""
 
-    def __init__(self, upstream: Upstream, outcomes: Outcomes, unseal: Callable[[str], str]) -> None:
-        self._upstream, self._outcomes, self._unseal = upstream, outcomes, unseal
+    def __init__(self, upstream: Upstream, outcomes: Outcomes, heads: Heads) -> None:
+        self._upstream, self._outcomes, self._heads = upstream, outcomes, heads
         self._streaming = Streaming(outcomes)
-        self._heads: dict[Target, bytes] = {}
 
     async def carry(
         self, exchange: Exchange, admitted: Admitted, face: Face, way: Way, before: tuple[Try, ...] = ()
@@ -46,9 +41,9 @@ class Forward:
 
     async def _carry(self, passage: Passage) -> Failed | None:
         admitted, way = passage.admitted, passage.way
-        target, carriage = way.target, way.carriage
+        target, carriage, terms = way.target, way.carriage, way.target.terms
         try:
-            head = self.head(target) + carriage.headers + b"x-request-id: " + admitted.attempt.encode() + b"\r\n"
+            head = self._heads.of(target) + carriage.headers + b"x-request-id: " + admitted.attempt.encode() + b"\r\n"
             payload = carriage.body(target.upstream_model, admitted.grant)
         except Exception:
             await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=passage.before)
@@ -57,7 +52,9 @@ class Forward:
         if passage.before:  # all tries under one hold end by its deadline
             timeout = min(timeout, admitted.began + way.model.patience - passage.began)
         try:
-            response = await self._upstream.send(target.url, carriage.path, head, payload, timeout)
+            response = await self._upstream.send(
+                target.url, carriage.path, head, payload, timeout, terms.first_byte_seconds, terms.idle_seconds
+            )
         except UpstreamFailed as failure:
             return _lost(passage, failure)
         context = way.model.context_tokens or _CEILING_WITHOUT_CONTEXT
@@ -73,7 +70,7 @@ class Forward:
         said = said_by(status)
         if usage is None and said is not Said.SERVED:
             return _refused(passage, response, tried, said)
-        passage.way.claim.served()
+        passage.way.claim.served(tried.ms / 1000)
         cost, offset = await self._outcomes.completed(
             passage.admitted,
             usage or passage.counted(math.ceil(len(response.body) / 4)),
@@ -94,19 +91,6 @@ class Forward:
         body = way.carriage.refusal(answer.status, answer.body)
         await exchange.send_bytes(answer.status, body, refusal_headers(way.target.backend, answer))
 
-    def head(self, target: Target) -> bytes:
-        """The headers that every request of a target has, made once."""
-        head = self._heads.get(target)
-        if head is None:
-            head = b"content-type: application/json\r\naccept: application/json, text/event-stream\r\nuser-agent: tollhouse\r\n"
-            if target.credential is not None:
-                name = _CREDENTIAL.get(target.protocol, b"authorization: Bearer ")
-                head += name + self._unseal(target.credential).encode() + b"\r\n"
-            if len(self._heads) > 1000:  # targets are made anew with every change of the keyring
-                self._heads.clear()
-            self._heads[target] = head
-        return head
-
 
 def _lost(passage: Passage, failure: UpstreamFailed) -> Failed:
     """No whole answer came: it cost nothing if nothing was sent, and nobody knows what otherwise."""
@@ -121,7 +105,7 @@ def _refused(passage: Passage, response: UpstreamResponse, tried: Try, said: Sai
     claim = passage.way.claim
     match said:
         case Said.CALLERS:
-            claim.served()
+            claim.served(tried.ms / 1000)
         case Said.NOT_THERE:
             claim.released()
         case Said.BUSY:

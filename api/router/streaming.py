@@ -42,7 +42,7 @@ class Streaming:
         self, passage: Passage, response: UpstreamResponse, relay: Relay, gone: "asyncio.Task[None]"
     ) -> Failed | None:
         exchange, failure = passage.exchange, None
-        began = passage.admitted.began
+        began, answered = passage.admitted.began, time.monotonic()
         first_token: float | None = None
         try:
             while data := await response.chunk():
@@ -71,7 +71,7 @@ class Streaming:
             failure = UpstreamFailed("the backend's stream ended before it began", sent=True)
         if failure is not None and not relay.done:  # else the answer was whole, however the connection ended
             return await self._broken(passage, failure)
-        passage.way.claim.served()
+        passage.way.claim.served(answered - passage.began)
         await self._served(passage, relay, first_token, abandoned=False)
         if not exchange.started:
             await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))

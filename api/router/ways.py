@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from api.router.errors import RouterError
 from api.router.faces.face import Asked, Carriage
-from commands.backend_choice import BackendChoice, Claim, Name, name_of
+from commands.backend_choice import BackendChoice, Name, name_of
+from commands.backend_states import Claim
 from domain.scope import PublishedModel, Target
 
 
@@ -19,6 +20,7 @@ class Way:
     carriage: Carriage
     version: int
     tried: tuple[Name, ...] = ()
+    sticky: bytes | None = None
 
     @property
     def target(self) -> Target:
@@ -31,20 +33,29 @@ class Ways:
     def __init__(self, choice: BackendChoice) -> None:
         self._choice = choice
 
-    def first(self, model: PublishedModel, asked: Asked, version: int, tried: tuple[Name, ...] = ()) -> Way:
+    def first(
+        self,
+        model: PublishedModel,
+        asked: Asked,
+        version: int,
+        tried: tuple[Name, ...] = (),
+        sticky: bytes | None = None,
+    ) -> Way:
         """Raises `RouterError`: ``unsupported_parameter`` if no protocol of the model's backends can carry the request, else
-        ``no_backend``."""
+        ``overloaded`` or ``no_backend``."""
         barred: set[str] = set()
         cannot: RouterError | None = None
-        while (claim := self._choice.claim(model, tried, barred)) is not None:
+        while (claim := self._choice.claim(model, tried, barred, sticky)) is not None:
             try:
-                return Way(asked, model, claim, asked.carriage(claim.target.protocol), version, tried)
+                return Way(asked, model, claim, asked.carriage(claim.target.protocol), version, tried, sticky)
             except RouterError as error:
                 claim.released()
                 barred.add(claim.target.protocol)
                 cannot = error
         if cannot is not None and barred >= {target.protocol for target in model.targets}:
             raise cannot
+        if self._choice.overloaded(model):
+            raise RouterError("overloaded", f"the backends of {model.id} have as many requests as they may")
         raise RouterError("no_backend", f"no backend of {model.id} can take requests")
 
     def other(self, way: Way, model: PublishedModel, within: Collection[str], version: int) -> Way | None:
@@ -52,7 +63,7 @@ class Ways:
         tried = (*way.tried, name_of(way.target))
         elsewhere = tuple(name_of(target) for target in model.targets if target.backend not in within)
         try:
-            found = self.first(model, way.asked, version, (*tried, *elsewhere))
+            found = self.first(model, way.asked, version, (*tried, *elsewhere), way.sticky)
         except RouterError:
             return None
         found.tried = tried

@@ -15,6 +15,7 @@ import httptools
 
 from domain.errors import UpstreamFailed
 from infra.adapters.address_guard import AddressGuard
+from infra.adapters.patience import Patience
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 4.0
@@ -100,8 +101,8 @@ class _Connection(asyncio.Protocol):
         "_pool",
         "_response",
         "answered",
-        "deadline",
         "idle_since",
+        "patience",
         "transport",
     )
 
@@ -112,16 +113,21 @@ class _Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._framed = self._keep = self._paused = False
-        self.deadline = self.idle_since = 0.0
+        self.idle_since = 0.0
+        self.patience = Patience()
 
-    def send(self, data: bytes, deadline: float, stream: bool) -> "asyncio.Future[Response]":
+    @property
+    def held_up(self) -> bool:
+        """Whether nothing more is received, because what was is not taken yet."""
+        return self._paused
+
+    def send(self, data: bytes, stream: bool) -> "asyncio.Future[Response]":
         assert self.transport is not None
         self.answered = self._pool.loop.create_future()
         self._response = Response(self)
         self._response.streamed = stream
         self._parser = httptools.HttpResponseParser(self)
         self._framed = False
-        self.deadline = deadline
         self._pool.busy.add(self)
         self.transport.write(data)
         return self.answered
@@ -190,6 +196,7 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         assert self._response is not None
+        self.patience.heard = True
         size = self._response.feed(data)
         if self._response.streamed:
             if size > _HIGH_WATER and not self._paused and self.transport is not None:
@@ -289,8 +296,9 @@ class _Pool:
 
     def sweep(self, now: float) -> None:
         """Ends exchanges past their deadline and connections idle too long."""
-        for connection in [c for c in self.busy if c.deadline < now]:
-            connection.abort(UpstreamFailed("the backend did not finish in time", sent=True, code="upstream_timeout"))
+        over = [(c, why) for c in self.busy if (why := c.patience.over(now, held_up=c.held_up))]
+        for connection, why in over:
+            connection.abort(UpstreamFailed(why, sent=True, code="upstream_timeout"))
         while self._idle and self._idle[0].idle_since < now - IDLE_SECONDS:
             connection = self._idle.popleft()
             if connection.transport is not None:
@@ -319,6 +327,8 @@ class HttpUpstream:
         headers: bytes,
         body: bytes,
         timeout: float,
+        first_byte: float | None = None,
+        idle: float | None = None,
         method: bytes = b"POST",
         stream: bool = False,
     ) -> Response:
@@ -327,7 +337,7 @@ class HttpUpstream:
         if known is None:
             known = self._pools[url] = self._pool(url)
         pool, host, base = known
-        deadline = self._loop.time() + timeout
+        began = self._loop.time()
         connection = await pool.take()
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             method,
@@ -336,7 +346,14 @@ class HttpUpstream:
             headers,
             len(body),
         )
-        return await connection.send(head + body, deadline, stream)
+        connection.patience.begin(began, timeout, first_byte, idle)
+        return await connection.send(head + body, stream)
+
+    async def status(self, url: str, path: str, headers: bytes, timeout: float) -> int:
+        """See `commands.backend_watch.Checked`."""
+        response = await self.send(url, path, headers, b"", timeout, method=b"GET", stream=True)
+        response.close()
+        return response.status
 
     def close(self) -> None:
         self._sweeper.cancel()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tests.contract.upstream_connections import UpstreamConnections
 from tests.contract.upstream_contract import Accept
+from tests.contract.upstream_silence import UpstreamSilence
 
 _numbers = count(1)
 
 
-class TestOverTcp(UpstreamConnections):
+class TestOverTcp(UpstreamConnections, UpstreamSilence):
     base = "/v1"
 
     def nobody(self, folder: Path) -> str:
@@ -24,7 +25,7 @@ class TestOverTcp(UpstreamConnections):
         return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
-class TestOverUnixSocket(UpstreamConnections):
+class TestOverUnixSocket(UpstreamConnections, UpstreamSilence):
     def nobody(self, folder: Path) -> str:
         return f"unix://{folder}/nobody"
 

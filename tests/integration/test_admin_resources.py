@@ -114,6 +114,28 @@ async def test_prices_keep_their_history(house: House) -> None:
     assert (later["input_usd"], later["reasoning_usd"]) == ("2.000000000", "4.000000000")
 
 
+async def test_a_backend_shows_how_it_is_used(house: House) -> None:
+    """What was said, and the usual terms of what was not; the field at fault is named."""
+    said = {
+        "url": "http://h/v1",
+        "protocol": "openai",
+        "max_concurrent": 3,
+        "health_path": "/models",
+        "idle_seconds": None,
+    }
+    made = await house.ok("PUT", "/backends/b", said)
+    shown = {name: made[name] for name in ("max_concurrent", "health_path", "idle_seconds", "first_byte_seconds")}
+    assert shown == {"max_concurrent": 3, "health_path": "/models", "idle_seconds": None, "first_byte_seconds": None}
+    usual = await house.ok("PUT", "/backends/b", {"url": "http://h/v1", "protocol": "openai"})
+    assert (usual["max_concurrent"], usual["idle_seconds"], usual["health_seconds"]) == (None, 300.0, 10.0)
+    assert await house.refused(400, "invalid_field", "PUT", "/backends/b", {**said, "health_path": "x"}) == [
+        "health_path"
+    ]
+    assert await house.refused(400, "invalid_field", "PUT", "/backends/b", {**said, "max_concurrent": 0}) == [
+        "max_concurrent"
+    ]
+
+
 async def test_routes_need_backends_that_exist(house: House) -> None:
     """The route is named."""
     model = {"routes": [{"backend": "nope", "upstream_model": "m"}], "max_output_tokens": 100, "context_tokens": 1000}

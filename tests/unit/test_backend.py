@@ -1,6 +1,9 @@
 """Backends: registered, changed, drained, killed, restored."""
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from domain import backend
 from domain.backend import (
@@ -15,6 +18,7 @@ from domain.backend import (
     KillBackend,
     PutBackend,
     RestoreBackend,
+    Terms,
 )
 from tests.unit.decider import given
 
@@ -64,6 +68,38 @@ def test_a_timeout_has_bounds(timeout: float) -> None:
     """`invalid_field` naming `timeout_seconds`."""
     connection = Connection(url="http://h", protocol="openai", timeout_seconds=timeout)
     given(backend).when(PutBackend(connection=connection)).then_refused("invalid_field", "timeout_seconds")
+
+
+def test_terms_are_kept_where_they_are_not_the_usual_ones() -> None:
+    """Stating the usual ones is stating none; changing them back says so."""
+    terms = Terms(max_concurrent=3, health_path="/models")
+    put = PutBackend(connection=replace(HERE, terms=terms))
+    made = given(backend, REGISTERED).when(put).then(BackendChanged(connection=put.connection, before=HERE))
+    assert (made.state.terms, given(backend, REGISTERED).state.terms) == (terms, Terms())
+    made.when(put).then_nothing_happened()
+    usual = PutBackend(connection=replace(HERE, terms=Terms()))
+    given(backend, REGISTERED).when(usual).then_nothing_happened()
+    made.when(usual).then(BackendChanged(connection=HERE, before=put.connection))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("first_byte_seconds", "idle_seconds", "health_seconds")
+            for value in (0.0, -1.0, 1e9)
+        ),
+        ("first_byte_seconds", float("nan")),
+        ("max_concurrent", 0),
+        ("requests_per_minute", 0),
+        *(("health_path", path) for path in ("models", "", "/mo dels", "/x\r\ny", "/" + "x" * 200)),
+    ],
+)
+def test_terms_have_bounds(field: str, value: Any) -> None:
+    """`invalid_field` naming the field."""
+    connection = replace(HERE, terms=Terms(**{field: value}))
+    given(backend).when(PutBackend(connection=connection)).then_refused("invalid_field", field)
 
 
 def test_drained_killed_and_restored_once_each() -> None:

@@ -1,20 +1,26 @@
 """Which backend takes a request: tiers, weights, circuits and what backends said themselves."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from commands.backend_choice import LONGEST_BUSY, BackendChoice, Claim, name_of
+from commands.backend_choice import BackendChoice, name_of
+from commands.backend_states import LONGEST_BUSY, BackendStates, Claim
+from domain.backend import USUAL, Terms
+from domain.model import Balance
 from domain.scope import PublishedModel, Target
 
 
-def target(backend: str, weight: int = 1, tier: int = 0, protocol: str = "openai", url: str = "") -> Target:
-    return Target(backend, url or f"http://{backend}/v1", protocol, None, 30.0, "up", weight, tier)
+def target(
+    backend: str, weight: int = 1, tier: int = 0, protocol: str = "openai", url: str = "", **terms: int
+) -> Target:
+    used = Terms(**terms) if terms else USUAL  # type: ignore[arg-type]  # whole numbers all
+    return Target(backend, url or f"http://{backend}/v1", protocol, None, 30.0, "up", weight, tier, used)
 
 
-def model(*targets: Target) -> PublishedModel:
-    return PublishedModel("m", targets, max_output_tokens=50, context_tokens=1000, prices=(), bound_exceeded=False)
+def model(*targets: Target, balance: Balance = "weighted") -> PublishedModel:
+    return PublishedModel("m", targets, 50, 1000, prices=(), bound_exceeded=False, balance=balance)
 
 
 class House:
@@ -23,7 +29,8 @@ class House:
     def __init__(self) -> None:
         self.now = 100.0
         self._chances = self._even()
-        self.choice = BackendChoice(lambda: self.now, lambda: next(self._chances))
+        self.states = BackendStates(lambda: self.now)
+        self.choice = BackendChoice(self.states, lambda: next(self._chances))
 
     def _even(self) -> Iterator[float]:
         while True:
@@ -34,12 +41,12 @@ class House:
         assert claim is not None
         return claim
 
-    def spread(self, of: PublishedModel, times: int = 100, end: Callable[[Claim], None] = Claim.served) -> Counter[str]:
+    def spread(self, of: PublishedModel, times: int = 100) -> Counter[str]:
         found: Counter[str] = Counter()
         for _ in range(times):
             claim = self.claim(of)
             found[claim.target.backend] += 1
-            end(claim)
+            claim.served(0.1)
         return found
 
     def break_(self, one: Target, *, slow: bool = False) -> None:
@@ -48,7 +55,7 @@ class House:
             claim = self.choice.claim(model(one))
             if claim is not None:
                 claim.failed(slow=slow)
-        assert self.choice.states()[one.backend].circuit.state(self.now) == "open"
+        assert self.states.known()[one.backend].circuit.state(self.now) == "open"
 
 
 @pytest.fixture
@@ -105,14 +112,13 @@ def test_where_all_circuits_are_open_asking_costs_nobody_anything(house: House) 
 
 
 def test_nobody_waits_where_the_last_was_waited_for(house: House) -> None:
-    """Refused at once, with a word on when to come back; a probe is let through then."""
+    """Refused at once; a probe is let through after the pause."""
     house.break_(A, slow=True)
     assert house.choice.claim(model(A)) is None
-    assert house.choice.retry_in(model(A)) == 1.0
     house.now += 1.0
     probe = house.claim(model(A))
     assert house.choice.claim(model(A)) is None
-    probe.served()
+    probe.served(0.1)
     house.claim(model(A))
 
 
@@ -121,7 +127,7 @@ def test_a_backend_that_was_repaired_gets_its_share_back_slowly(house: House) ->
     of = model(target("a"), B)
     house.break_(target("a"))
     house.now += 1.0
-    house.claim(of, tried=[name_of(B)]).served()
+    house.claim(of, tried=[name_of(B)]).served(0.1)
     first = house.spread(of)["a"]
     house.now += 5.0
     then = house.spread(of)["a"]
@@ -147,12 +153,12 @@ def test_a_busy_backend_is_passed_over_for_as_long_as_it_says(house: House) -> N
 def test_a_claim_ends_once(house: House) -> None:
     """What is said of it later does not count."""
     claims = [house.claim(model(A)) for _ in range(9)]
-    assert house.choice.states()["a"].in_flight == 9
+    assert house.states.known()["a"].in_flight == 9
     for claim in claims:
-        claim.served()
+        claim.served(0.1)
         claim.failed()
         claim.released()
-    state = house.choice.states()["a"]
+    state = house.states.known()["a"]
     assert (state.in_flight, state.circuit.closed) == (0, True)
 
 
@@ -163,4 +169,96 @@ def test_at_another_address_it_is_another_backend(house: House) -> None:
     moved = target("a", url="http://elsewhere/v1")
     assert house.claim(model(moved, C)).target is moved
     old.failed()
-    assert house.choice.states()["a"].in_flight == 1
+    assert house.states.known()["a"].in_flight == 1
+
+
+# -- caps
+
+
+def test_a_backend_has_no_more_requests_at_a_time_than_it_may(house: House) -> None:
+    """The next ones go elsewhere; where there is no other they are refused, and the choice says why."""
+    small, of = target("a", max_concurrent=2), model(target("a", max_concurrent=2), C)
+    first, second = house.claim(of), house.claim(of)
+    assert {first.target.backend, second.target.backend} == {"a"}
+    assert house.claim(of).target is C
+    assert house.choice.claim(model(small)) is None
+    assert house.choice.overloaded(model(small))
+    first.served(0.1)
+    assert not house.choice.overloaded(model(small))
+    assert house.claim(of).target.backend == "a"
+
+
+def test_a_backend_has_no_more_requests_in_any_minute_than_it_may(house: House) -> None:
+    """Whatever became of them; each frees its place a minute later."""
+    of = model(target("a", requests_per_minute=3), C)
+    for _ in range(3):
+        house.claim(of).served(0.1)
+        house.now += 10.0
+    assert house.claim(of).target is C
+    house.now += 29.9
+    assert house.claim(of).target is C
+    house.now += 0.2
+    assert house.claim(of).target.backend == "a"
+    assert house.claim(of).target is C
+
+
+def test_a_full_backend_is_no_last_resort(house: House) -> None:
+    """Whatever its circuit says of others."""
+    full = target("a", max_concurrent=1)
+    house.claim(model(full))
+    house.break_(B)
+    assert house.claim(model(full, B)).target is B
+
+
+# -- least loaded
+
+
+def test_load_goes_to_where_it_waits_least(house: House) -> None:
+    """Of equals the one with the fewest requests; of a slow and a fast one the fast one, until it has so many that it is not."""
+    of = model(target("fast"), target("slow"), balance="least_loaded")
+    for backend, seconds in (("fast", 0.1), ("slow", 0.35)):
+        house.states.of(target(backend)).took(seconds, house.now)
+    taken = [house.claim(of).target.backend for _ in range(8)]
+    assert taken == ["fast", "fast", "fast", "slow", "fast", "fast", "fast", "slow"]
+
+
+def test_a_weight_counts_as_so_many_backends(house: House) -> None:
+    """Twice the weight, twice the load."""
+    of = model(target("a", weight=2), B, balance="least_loaded")
+    assert Counter(house.claim(of).target.backend for _ in range(9)) == {"a": 6, "b": 3}
+
+
+def test_what_was_slow_once_is_asked_again_some_time(house: House) -> None:
+    """Nobody knows that it still is."""
+    of = model(target("fast"), target("slow"), balance="least_loaded")
+    for backend, seconds in (("fast", 0.1), ("slow", 5.0)):
+        house.states.of(target(backend)).took(seconds, house.now)
+    assert house.spread(of, 20) == {"fast": 20}
+    for _ in range(20):
+        house.now += 10.0
+        house.states.of(target("fast")).took(0.1, house.now)
+    assert house.spread(of, 1) == {"slow": 1}
+
+
+# -- sticky
+
+
+def test_the_same_key_meets_the_same_backend(house: House) -> None:
+    """Whatever the chances; different keys spread by weight."""
+    of = model(target("a", weight=3), B, target("x"))
+    keys = [b"key-%d" % number for number in range(500)]
+    first = {key: house.claim(of, sticky=key).target.backend for key in keys}
+    assert first == {key: house.claim(of, sticky=key).target.backend for key in keys}
+    shares = Counter(first.values())
+    assert 250 < shares["a"] < 350
+    assert min(shares["b"], shares["x"]) > 60
+
+
+def test_a_backend_that_goes_takes_only_its_own_keys_along(house: House) -> None:
+    """All others stay where they were; when it comes back, so do its own."""
+    of, keys = model(target("a"), B, target("x")), [b"key-%d" % number for number in range(200)]
+    first = {key: house.claim(of, sticky=key).target.backend for key in keys}
+    house.break_(B)
+    then = {key: house.claim(of, sticky=key).target.backend for key in keys}
+    assert all(then[key] == first[key] for key in keys if first[key] != "b")
+    assert {then[key] for key in keys if first[key] == "b"} == {"a", "x"}

@@ -1,8 +1,8 @@
 """A circuit, on a clock of the test's own."""
 
-from domain.circuit import Circuit, Terms
+from domain.circuit import Circuit, Thresholds
 
-TERMS = Terms(failures=3, share=0.5, least=10, window=10.0, pause=1.0, longest_pause=4.0, warm_up=10.0)
+TERMS = Thresholds(failures=3, share=0.5, least=10, window=10.0, pause=1.0, longest_pause=4.0, warm_up=10.0)
 
 
 def opened(at: float = 0.0) -> Circuit:

@@ -87,6 +87,33 @@ from tests.unit.conftest import Cli
             "/admin/v1/backends/fake",
             {"url": "http://127.0.0.1:1/v1", "protocol": "openai", "timeout_seconds": 5.0},
         ),
+        (
+            "backend set b http://h/v1 --first-byte-seconds 2 --idle-seconds 9 --max-concurrent 3 --requests-per-minute 60"
+            " --health-path /models --health-seconds 5",
+            "PUT",
+            "/admin/v1/backends/b",
+            {
+                "url": "http://h/v1",
+                "protocol": "openai",
+                "first_byte_seconds": 2.0,
+                "idle_seconds": 9.0,
+                "max_concurrent": 3,
+                "requests_per_minute": 60,
+                "health_path": "/models",
+                "health_seconds": 5.0,
+            },
+        ),
+        (
+            "model set m --route a --max-output 10 --context 100 --balance least_loaded",
+            "PUT",
+            "/admin/v1/models/m",
+            {
+                "routes": [{"backend": "a", "upstream_model": "m"}],
+                "max_output_tokens": 10,
+                "context_tokens": 100,
+                "balance": "least_loaded",
+            },
+        ),
         ("backend kill fake --yes", "POST", "/admin/v1/backends/fake/kill", {}),
         (
             "model set gpt-4o --route a --route b=gpt-4o-eu,weight=2,tier=1 --max-output 4096 --context 128000",

@@ -13,9 +13,11 @@ from api.router.exchange import Exchange
 from api.router.faces.chat import ChatFace, parse_chat
 from api.router.failover import MOST_ATTEMPTS, Failover
 from api.router.forward import Forward
+from api.router.heads import Heads
 from api.router.ways import Way, Ways
 from commands.admission import Admitted, Denied
 from commands.backend_choice import BackendChoice, name_of
+from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted
@@ -60,8 +62,8 @@ class House:
         """The model as the view has it by now."""
         writer = FactWriter(InstantLog(self.topic), lambda: NOON, lambda prefix: f"{prefix}_x")
         self._outcomes = Outcomes(self, writer, self._exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
-        self._ways = Ways(BackendChoice())
-        forward = Forward(self, self._outcomes, str)
+        self._ways = Ways(BackendChoice(BackendStates()))
+        forward = Forward(self, self._outcomes, Heads(str))
         self._failover = Failover(forward, self._outcomes, self._ways, self, self._anew)
 
     async def chat(self, **fields: Any) -> None:
@@ -103,7 +105,16 @@ class House:
     def capture(self, partition: int, attempt: str, actual: int) -> None:
         self.captured.append((attempt, actual))
 
-    async def send(self, url: str, path: str, headers: bytes, body: bytes, timeout: float) -> Answered:
+    async def send(
+        self,
+        url: str,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        timeout: float,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Answered:
         backend = url.removeprefix("http://")[0]
         self.sent.append((backend, headers.partition(b"x-request-id: ")[2].decode().strip()))
         answer = self.answers[backend]

@@ -13,9 +13,11 @@ from api.router.exchange import Exchange
 from api.router.faces.chat import ChatFace, parse_chat
 from api.router.failover import Failover
 from api.router.forward import Forward
+from api.router.heads import Heads
 from api.router.ways import Way, Ways
 from commands.admission import Admitted
 from commands.backend_choice import BackendChoice
+from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted, RateClaim
@@ -91,7 +93,16 @@ class House:
     async def exceeded(self, model: str, request: str, cost: int, hold: int) -> None:
         raise AssertionError("no cost here is above its hold")
 
-    async def send(self, url: str, path: str, headers: bytes, body: bytes, timeout: float) -> Answered:
+    async def send(
+        self,
+        url: str,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        timeout: float,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Answered:
         self.sent.append((url, path, headers, body, timeout))
         if isinstance(self.answer, UpstreamFailed):
             raise self.answer
@@ -121,9 +132,9 @@ class House:
         admitted = Admitted("req_1", CALLER, request.call, PRICE, granted, 1, NOON, 0.0, grant < 40, identity)
         writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
-        forward = Forward(self, outcomes, lambda sealed: f"th-{sealed}")
+        forward = Forward(self, outcomes, Heads(lambda sealed: f"th-{sealed}"))
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
-        ways = Ways(BackendChoice())
+        ways = Ways(BackendChoice(BackendStates()))
         failover = Failover(forward, outcomes, ways, self, self.anew)
         way = ways.first(MODEL, request, self.version)
         await failover.carry(exchange, admitted, ChatFace(), way)

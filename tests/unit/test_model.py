@@ -31,6 +31,15 @@ def test_a_model_is_published_and_rerouted() -> None:
     rerouted.when(replace(PUBLISH, max_output_tokens=50)).then(replace(PUBLISHED, max_output_tokens=50))
 
 
+def test_how_a_tier_shares_its_load_is_a_term() -> None:
+    """Stating that it is by weight is stating nothing."""
+    balanced = replace(PUBLISH, balance="least_loaded")
+    made = given(model, PUBLISHED).when(balanced).then(replace(PUBLISHED, balance="least_loaded"))
+    assert (made.state.balance, given(model, PUBLISHED).state.balance) == ("least_loaded", "weighted")
+    made.when(balanced).then_nothing_happened()
+    made.when(PUBLISH).then(PUBLISHED)
+
+
 def test_withdrawn_it_can_be_published_again() -> None:
     """Withdrawing again changes nothing; what never was is not found."""
     gone = given(model, PUBLISHED).when(WithdrawModel()).then(ModelWithdrawn(reason=None))

@@ -9,9 +9,11 @@ import pytest
 from api.router.exchange import Exchange
 from api.router.faces.chat import ChatFace, parse_chat
 from api.router.forward import Forward
+from api.router.heads import Heads
 from api.router.ways import Ways
 from commands.admission import Admitted
 from commands.backend_choice import BackendChoice
+from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted
@@ -63,7 +65,7 @@ async def test_what_was_seen_is_charged() -> None:
     """Two events, counted, flagged as an estimate and as abandoned; not the whole hold."""
     topic, gate, stream = MemoryLog(), NoGate(), EndlessStream()
     writer = FactWriter(InstantLog(topic), lambda: NOW, lambda prefix: f"{prefix}_x")
-    forward = Forward(stream, Outcomes(gate, writer, no_report), str)  # type: ignore[arg-type]  # as much as is used
+    forward = Forward(stream, Outcomes(gate, writer, no_report), Heads(str))  # type: ignore[arg-type]  # as much as is used
     request, key = parse_chat(BODY), caller()
     identity = {"request": "req_1", "attempt": "req_1", "org": "acme", "project": "web", "key": "key_1", "model": "m"}
     rest = {"endpoint": "chat", "stream": True, "accounted_at": NOW, "price": "m@1", "hold": 1000}
@@ -82,7 +84,7 @@ async def test_what_was_seen_is_charged() -> None:
             seen.set()
 
     exchange = Exchange("req_1", {"headers": []}, receive, send)
-    way = Ways(BackendChoice()).first(MODEL, request, 1)
+    way = Ways(BackendChoice(BackendStates())).first(MODEL, request, 1)
     task = asyncio.ensure_future(forward.carry(exchange, admitted, ChatFace(), way))
     await seen.wait()
     await asyncio.sleep(0)

@@ -14,7 +14,17 @@ from api.router.faces.chat_stream import EventRelay
 from api.router.faces.chat_to_messages import ChatToMessages
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
-from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_unlisted, flag, integer, model_of
+from api.router.faces.fields import (
+    Fields,
+    cap_of,
+    field_of,
+    fields_of,
+    first_unlisted,
+    flag,
+    integer,
+    model_of,
+    sticky_of,
+)
 from api.router.faces.openai import OpenAIFace
 from commands.admission import Call
 from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
@@ -143,6 +153,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         choices=choices or 1,
         unbounded=unbounded,
         context_bounded=context,
+        sticky=sticky_of(fields),
     )
     return ChatRequest(call, wants_usage(fields), fields, cap_field, body)
 

@@ -58,6 +58,12 @@ def model_of(fields: Mapping[str, Raw]) -> str:
     return model
 
 
+def sticky_of(fields: Mapping[str, Raw]) -> bytes | None:
+    """What the caller calls the prompt cache that the request should meet, as JSON."""
+    raw = fields.get("prompt_cache_key")
+    return None if raw is None or bytes(raw) == b"null" else bytes(raw)
+
+
 def cap_of(fields: Mapping[str, Raw], names: Sequence[str]) -> tuple[int | None, str]:
     """The largest of the output caps stated (which one a backend heeds is not known), and the field that states it: the
     first of `names` where none does. Raises `RouterError` (``invalid_value``)."""

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from api.router.errors import RouterError, error_members
 from api.router.faces.face import Carriage, Header
-from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_unlisted, flag, model_of
+from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_unlisted, flag, model_of, sticky_of
 from api.router.faces.openai import OpenAIFace
 from api.router.faces.responses_stream import ResponsesRelay
 from api.router.faces.responses_usage import usage_of_response
@@ -134,6 +134,7 @@ def parse_responses(body: bytes) -> ResponsesRequest:
         cap=cap,
         unbounded=unbounded,
         context_bounded=context,
+        sticky=sticky_of(fields),
     )
     return ResponsesRequest(call, fields, body)
 

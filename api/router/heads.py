@@ -1,0 +1,31 @@
+"""The headers of a request to a backend that are the target's own: the same for every request of it, so made once."""
+
+from collections.abc import Callable
+
+from domain.scope import Target
+
+_CREDENTIAL = {"anthropic": b"x-api-key: "}
+"""How a protocol takes its credential, where that is not as a bearer token."""
+
+_MOST = 1000
+
+
+class Heads:
+    """`unseal` opens a stored credential."""
+
+    def __init__(self, unseal: Callable[[str], str]) -> None:
+        self._unseal = unseal
+        self._known: dict[Target, bytes] = {}
+
+    def of(self, target: Target) -> bytes:
+        """Header lines, each ended by CR LF."""
+        head = self._known.get(target)
+        if head is None:
+            head = b"content-type: application/json\r\naccept: application/json, text/event-stream\r\nuser-agent: tollhouse\r\n"
+            if target.credential is not None:
+                name = _CREDENTIAL.get(target.protocol, b"authorization: Bearer ")
+                head += name + self._unseal(target.credential).encode() + b"\r\n"
+            if len(self._known) > _MOST:  # targets are made anew with every change of the keyring
+                self._known.clear()
+            self._known[target] = head
+        return head
