@@ -55,7 +55,7 @@ bench: setup
 	$(BIN)/python -m tests.bench
 
 faults: setup
-	$(BIN)/python -m pytest tests/faults tests/workers tests/distributed -m "full or not full" --full
+	$(BIN)/python -m pytest tests/faults tests/workers tests/distributed tests/attack -m "full or not full" --full
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

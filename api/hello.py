@@ -23,6 +23,7 @@ import msgspec
 
 from api import hello_anthropic, hello_chat, hello_openai, hello_responses
 from api.hello_journal import Journal, State
+from api.router.errors import NOT_JSON
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -94,7 +95,7 @@ class Hello:
             return
         try:
             ask = parse(body)
-        except msgspec.MsgspecError as error:
+        except NOT_JSON as error:
             await self._refuse(send, path, 400, str(error))
             return
         if self.options.error_rate and random.random() < self.options.error_rate:
@@ -159,7 +160,7 @@ class Hello:
             case "POST", "/v1/messages/count_tokens":
                 try:
                     count = _count(await _body(receive) or b"").prompt_tokens
-                except msgspec.MsgspecError as error:
+                except NOT_JSON as error:
                     await self._refuse(send, path, 400, str(error))
                     return
                 await _answer(send, 200, b'{"input_tokens":%d}' % count)

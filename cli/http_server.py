@@ -8,16 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cli.http_protocol import HttpConfig, HttpProtocol
 from cli.running import keep_start_in_memory, search_cycles_seldom
 from cli.slow_callers import SlowCallers
 from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
-
-HEAD_BYTES = 64 * 1024
-"""About what a request may send beside its body: request line, headers, and the framing of a chunked body."""
 
 
 async def serve_app(
@@ -28,17 +25,18 @@ async def serve_app(
     stopping: Callable[[], None] = lambda: None,
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     slow: SlowCallers | None = None,
+    observe: Callable[[str, int, str], None] | None = None,
 ) -> None:
     """Serves on HOST, PORT (or a unix socket's path) until one of `signals`, then finishes what is under way.
 
     `ready` gets the base URL once requests are accepted; `stopping` is called when the end begins, to end what never ends
-    by itself. Raises what `failed` holds if that ends the process, and `TollhouseError` (``address_in_use``) if the address
-    cannot be had.
+    by itself; `observe(endpoint, status, code)` counts what was refused before it was a request. Raises what `failed` holds if
+    that ends the process, and `TollhouseError` (``address_in_use``) if the address cannot be had.
     """
-    config = uvicorn.Config(
+    config = HttpConfig(
         app,
         loop="none",
-        http=_Protocol,
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -47,9 +45,9 @@ async def serve_app(
         server_header=False,
         date_header=False,
         backlog=8192,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    config.observe = observe
     if isinstance(address, str):
         config.uds = address
         listener, url = None, f"unix:{address}"
@@ -94,38 +92,6 @@ def _listen(address: tuple[str, int]) -> socket.socket:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror  # negative: of the resolver
         raise TollhouseError(f"cannot listen on {host}:{port}: {reason}", code="address_in_use") from None
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with an end to heads: it would collect one without limit, in a time that grows with its square,
-    before anybody knows who is asking."""
-
-    _beside = 0
-    resumed = 0
-    """How often what was to be sent had grown too large, and found room again."""
-
-    def resume_writing(self) -> None:
-        self.resumed += 1
-        super().resume_writing()
-
-    def data_received(self, data: bytes) -> None:
-        self._beside += len(data)
-        super().data_received(data)
-        if self._beside > HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 431 -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-            self.transport.close()
-
-    def on_message_begin(self) -> None:
-        self._beside = 0
-        super().on_message_begin()
-
-    def on_body(self, body: bytes) -> None:
-        self._beside = max(0, self._beside - 2 * len(body))  # the framing of a chunked body grows with it
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._beside = 0
-        super().on_message_complete()
 
 
 class _Server(uvicorn.Server):

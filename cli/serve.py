@@ -15,8 +15,8 @@ from api.site import App, Site
 from cli import log_lines
 from cli.http_server import serve_app
 from cli.running import allow_many_files
+from cli.serving import count_tasks, counted_slow_callers
 from cli.settings import Settings
-from cli.slow_callers import SlowCallers
 from cli.wiring import Embedded, open_embedded, views_child
 from infra.adapters.data_folder import short_socket
 from infra.adapters.ids import new_id
@@ -36,8 +36,8 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     async with open_embedded(settings) as core:
         metrics = Metrics()
-        slow = SlowCallers(settings.read_timeout)
-        metrics.gauge("tollhouse_callers_cut", "Callers cut off that did not take their answers", lambda: slow.cut)
+        slow = counted_slow_callers(settings, metrics)
+        count_tasks(metrics)
         metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(core.reasons()))
         if core.first_admin_key is not None:
             print(f"admin key {core.first_admin_key}", flush=True)
@@ -49,7 +49,14 @@ async def _serve(settings: Settings) -> None:
         with short_socket(core.folder.views_socket) as socket:
             running = asyncio.create_task(views_child(core.folder, socket).run())
             try:
-                await serve_app(site(core, metrics, socket), settings.address, ready, core.failed, slow=slow)
+                await serve_app(
+                    site(core, metrics, socket),
+                    settings.address,
+                    ready,
+                    core.failed,
+                    slow=slow,
+                    observe=metrics.observe,
+                )
             finally:
                 core.folder.server_url.unlink(missing_ok=True)
                 running.cancel()
@@ -80,4 +87,4 @@ def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
     }
     for prefix in (*READ_SIDE, *READ_SIDE_OF_ADMIN):
         mounts[prefix] = read_side
-    return Site(mounts, core.reasons, metrics)
+    return Site(mounts, core.reasons, metrics, new_id)

@@ -17,6 +17,7 @@ from api.router.errors import error_body
 from api.site import App, Receive, Scope, Send, Site
 from cli.http_server import serve_app
 from cli.settings import Settings
+from cli.slow_callers import SlowCallers
 from domain.errors import FieldError, Invalid, Unavailable
 from infra.adapters.ids import new_id
 
@@ -79,12 +80,12 @@ class Door:
         self.reasons: Callable[[], list[str]] = starting.reasons
         self._metrics = metrics
         refused = {"/v1/": self._refuse_request, "/admin/v1": self._refuse_command, "/read/": self._refuse_command}
-        self._site = Site(dict(refused), starting.reasons, metrics)
+        self._site = Site(dict(refused), starting.reasons, metrics, new_id)
         metrics.gauge("tollhouse_not_ready_reasons", "Reasons why requests are refused", lambda: len(self.reasons()))
 
     def open(self, process: Process) -> None:
         self.reasons = process.reasons
-        self._site = Site(dict(process.mounts()), process.reasons, self._metrics)
+        self._site = Site(dict(process.mounts()), process.reasons, self._metrics, new_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._site(scope, receive, send)
@@ -110,6 +111,18 @@ class Door:
         return f"this process does not take requests yet: {'; '.join(self.reasons())}"
 
 
+def count_tasks(metrics: Metrics) -> None:
+    """Shows what is under way in this process's event loop: what only ever grows there is a leak."""
+    metrics.gauge("tollhouse_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
+
+
+def counted_slow_callers(settings: Settings, metrics: Metrics) -> SlowCallers:
+    """Those of a process, as the setting bounds them, shown in its metrics."""
+    slow = SlowCallers(settings.read_timeout)
+    metrics.gauge("tollhouse_callers_cut", "Callers cut off that did not take their answers", lambda: slow.cut)
+    return slow
+
+
 Opened = Callable[[Starting, "asyncio.Future[None]"], AbstractAsyncContextManager[Process]]
 """Opens a process: awaits what it needs, and runs it until the context ends. The future tells of a part that ended by a bug."""
 
@@ -117,6 +130,7 @@ Opened = Callable[[Starting, "asyncio.Future[None]"], AbstractAsyncContextManage
 async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) -> None:
     """Until SIGTERM. Prints the ready line when the process first takes requests. Raises what ended a part of it."""
     loop = asyncio.get_running_loop()
+    count_tasks(metrics)
     starting, over, failed = Starting(), asyncio.Event(), loop.create_future()
     door = Door(starting, metrics)
     listening: asyncio.Future[str] = loop.create_future()
@@ -137,7 +151,15 @@ async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) ->
     living, announcing = asyncio.create_task(live()), asyncio.create_task(announce())
     living.add_done_callback(lambda task: _pass_on(task, failed))
     try:
-        await serve_app(door, settings.address, listening.set_result, failed, starting.end)
+        await serve_app(
+            door,
+            settings.address,
+            listening.set_result,
+            failed,
+            starting.end,
+            slow=counted_slow_callers(settings, metrics),
+            observe=metrics.observe,
+        )
     finally:
         announcing.cancel()
         over.set()

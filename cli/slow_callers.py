@@ -1,8 +1,9 @@
-"""Callers that do not take their answers are cut off: what waits for them is memory.
+"""Callers that do not send their requests, or do not take their answers, are cut off: what waits for them is memory.
 
-What a connection still has to send is looked at every now and then, for all connections together; a caller that reads as it
-should costs nothing. One is cut off when nothing of what waits for it could be sent for `seconds`, or when it takes so little
-that the rest of a whole answer (or what a stream may be ahead of its caller) takes longer than `ALTOGETHER` to go.
+How long a request may take to arrive is its connection's own affair (`cli.http_protocol`), asked here. What a connection
+still has to send is looked at every now and then, for all connections together; a caller that reads as it should costs
+nothing. One is cut off when nothing of what waits for it could be sent for `seconds`, or when it takes so little that the rest
+of a whole answer (or what a stream may be ahead of its caller) takes longer than `ALTOGETHER` to go.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ class _Waiting:
 
 @dataclass(slots=True)
 class SlowCallers:
-    """`run` it beside a server. `seconds`: how long a caller may take nothing. `cut`: how many were cut off."""
+    """`run` it beside a server. `seconds`: how long a caller may take nothing, or for the head of a request. `cut`: how many were
+    cut off that took nothing."""
 
     seconds: float = 30.0
     cut: int = 0
@@ -44,7 +46,10 @@ class SlowCallers:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.seconds / _LOOKS)
-            self.look(list(connections), loop.time())
+            now = loop.time()
+            for connection in list(connections):
+                connection.look(now, self.seconds)
+            self.look(list(connections), now)
 
     def look(self, connections: Iterable[Any], now: float) -> None:
         """One look, at `now` seconds."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LANES = {
-    "computing": ("unit", "golden", "contract", "integration", "docs", "e2e"),
+    "computing": ("unit", "golden", "contract", "integration", "docs", "e2e", "attack"),
     "waiting": ("distributed", "workers", "sdk", "reads", "moving", "faults"),
 }
 FOLDERS = {"reads": "reads_distributed"}

@@ -22,7 +22,8 @@ REQUEST_ID = "tollhouse.request_id"
 
 
 class Entrance:
-    """ASGI middleware. Answers 401 and 413 itself; `public` paths need no key."""
+    """ASGI middleware. Answers 401, 413 and 415 itself; `public` paths need no key. A caller who leaves before the body was whole
+    is not answered: half a command is none."""
 
     def __init__(
         self,
@@ -58,9 +59,9 @@ class Entrance:
         except TollhouseError as error:
             await problem_of(error, request_id)(scope, receive, send_with_id)
             return
-        if body is None:
-            detail = f"the body is larger than {self._max_body} bytes"
-            await problem(413, "request_too_large", detail, request_id=request_id)(scope, receive, send_with_id)
+        except _Refused as refused:
+            status, code, detail = refused.args
+            await problem(status, code, detail, request_id=request_id)(scope, receive, send_with_id)
             return
         scope[BODY] = body
         await self._app(scope, _replayed(body, receive), send_with_id)
@@ -75,23 +76,30 @@ class Entrance:
             raise Unauthenticated("an admin key (th_ak_…) is needed as a bearer token")
         return found
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The whole body, None if it is too large."""
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body. Raises `_Refused`."""
+        too_large = _Refused(413, "request_too_large", f"the body is larger than {self._max_body} bytes")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._max_body:
-            return None
+            raise too_large
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise _Refused(415, "unsupported_encoding", "the body must come as it is, without a content-encoding")
         chunks, size, more = [], 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                break
+                raise _Refused(408, "request_timeout", "the caller left before the body was whole")
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._max_body:
-                return None
+                raise too_large
             chunks.append(chunk)
             more = message.get("more_body", False)
         return b"".join(chunks)
+
+
+class _Refused(Exception):
+    """Status, code and what was wrong with a body."""
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -120,7 +120,7 @@ class Router:
                 name = self._model(self._caller(exchange), path[len("/v1/models/") :])
                 await exchange.send_json(200, protocol.model(name))
             else:
-                raise RouterError("unknown_url", f"there is no {method} {path}")
+                raise RouterError("unknown_url", f"there is no {method} {path:.200}")
         except TollhouseError as error:
             code = error.code
             await self._refuse(exchange, error, show)

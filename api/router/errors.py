@@ -23,6 +23,7 @@ STATUS: Mapping[str, int] = {
     "request_timeout": 408,
     "duplicate_request": 409,
     "request_too_large": 413,
+    "unsupported_encoding": 415,
     "model_unpriced": 422,
     "unbounded_cost": 422,
     "rate_limit_exceeded": 429,

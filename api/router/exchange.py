@@ -90,11 +90,15 @@ class Exchange:
         return None
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. Raises `RouterError`: ``request_too_large``, also before the body came if its length is stated, and
-        ``request_timeout`` if the caller left before its end, so that half a request is never carried out."""
+        """The whole body. Raises `RouterError`: ``request_too_large``, also before the body came if its length is stated,
+        ``unsupported_encoding`` if it is compressed, and ``request_timeout`` if the caller left before its end, so that half a
+        request is never carried out."""
         stated = self.header(b"content-length")
         if stated is not None and int(stated) > limit:
             raise RouterError("request_too_large", f"the body is larger than {limit} bytes")
+        encoding = self.header(b"content-encoding")
+        if encoding is not None and encoding.lower() != b"identity":
+            raise RouterError("unsupported_encoding", "the body must come as it is, without a content-encoding")
         parts: list[bytes] = []
         size, more = 0, True
         while more:

@@ -1,4 +1,5 @@
-"""A caller that does not take its answer: it holds little memory, and not for ever; what it was served is on the books."""
+"""Callers that take their time: one that does not send its request, and one that does not take its answer. It holds little
+memory, and not for ever; what it was served is on the books."""
 
 import asyncio
 import json
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.backend import Backend
 from tests.lab import Key, Lab, Row
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 PIECE = 400_000
 """Bytes of an event: the answers here are of a hundred megabytes."""
@@ -75,6 +76,36 @@ async def test_a_caller_that_goes_on_taking_is_not_cut() -> None:
         assert size > 50 * PIECE
         assert len(fake.served) == 1
         assert await lab.metric("tollhouse_callers_cut") == 0
+
+
+async def test_a_caller_that_sends_byte_by_byte_is_ended() -> None:
+    """A head, and a body on every face, has to be there in time, however many bytes still come; nothing of it is carried out."""
+    async with slow_house("1") as (lab, fake, key):
+        long = "content-length: 999999\r\n\r\n"
+        begun = {
+            "GET /v1/models HTTP/1.1\r\nhost: x\r\nx-a: ": 408,
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.secret}\r\n{long}": 408,
+            f"POST /admin/v1/orgs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {lab.admin_key}\r\n{long}": 408,
+            f"POST /v1/x HTTP/1.1\r\nhost: x\r\n{long}": 404,
+        }
+        heard = await asyncio.gather(*(_drip(lab, start) for start in begun))
+        assert heard == list(begun.values())
+        assert fake.received == []
+        assert await lab.metric("tollhouse_http_requests_total", status="408", code="request_timeout") >= 2
+
+
+async def _drip(lab: Lab, begun: str) -> int:
+    """Goes on byte by byte after `begun` until the server ends the connection: the status that it answered."""
+    host, _, port = lab.listen.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(begun.encode())
+    reading = asyncio.ensure_future(reader.read())
+    async with asyncio.timeout(PATIENCE):
+        while not reading.done():
+            writer.write(b"a")
+            await asyncio.sleep(0.05)
+    writer.close()
+    return int((await reading).split()[1])
 
 
 async def _booked(lab: Lab) -> Row:

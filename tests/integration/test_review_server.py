@@ -2,35 +2,47 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from cli.http_server import HEAD_BYTES, serve_app
+import pytest
+
+from cli import http_protocol
+from cli.http_protocol import HEAD_BYTES
+from cli.http_server import serve_app
+from cli.slow_callers import SlowCallers
+from tests.waiting import PATIENCE
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-async def test_a_head_without_end_is_cut() -> None:
-    """Headers, and trailers behind a body, end with 431 soon after the limit; memory and time do not grow with them."""
+async def test_a_head_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers, and trailers behind a body, end with 431 soon after the limit. Whoever goes on sending is listened to no more, and
+    cut off after a while."""
+    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 0.1)
     begun = (
         b"GET / HTTP/1.1\r\nhost: x\r\nx-a: ",
         b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-a: ",
     )
-    async with _served() as port:
+    async with _served(SlowCallers(0.5)) as port:
         for head in begun:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(head)
-            sent = 0
-            try:
-                while sent < 100 * HEAD_BYTES:
-                    writer.write(b"a" * HEAD_BYTES)
-                    await writer.drain()
-                    sent += HEAD_BYTES
-            except ConnectionError:
-                pass  # cut off while sending is as good as an answer
-            assert sent < 100 * HEAD_BYTES
-            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + b"a" * 8 * HEAD_BYTES)
+            assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+            await _cut_off(writer, b"a" * HEAD_BYTES)
+
+
+async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one and one that was answered, also if empty lines go on coming."""
+    monkeypatch.setattr(http_protocol, "KEEP_ALIVE_SECONDS", 0.3)
+    async with _served(SlowCallers(0.5)) as port:
+        for begun, answered in ((b"", b""), (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n\r\n0")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            if answered:
+                await reader.readuntil(answered)
+            await _cut_off(writer, b"\r\n")
 
 
 async def test_a_long_body_in_small_chunks_is_no_head() -> None:
@@ -46,8 +58,18 @@ async def test_a_long_body_in_small_chunks_is_no_head() -> None:
         writer.close()
 
 
+async def _cut_off(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Says `data` again and again, and returns once nobody takes it any more."""
+    async with asyncio.timeout(PATIENCE):
+        while not writer.is_closing():
+            writer.write(data)
+            with suppress(ConnectionError):
+                await writer.drain()
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
-async def _served() -> AsyncIterator[int]:
+async def _served(slow: SlowCallers | None = None) -> AsyncIterator[int]:
     """A server that answers each request with the length of its body."""
 
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -62,7 +84,7 @@ async def _served() -> AsyncIterator[int]:
 
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    serving = asyncio.ensure_future(serve_app(app, ("127.0.0.1", 0), ready.set_result, ended, signals=()))
+    serving = asyncio.ensure_future(serve_app(app, ("127.0.0.1", 0), ready.set_result, ended, signals=(), slow=slow))
     try:
         yield int((await ready).rpartition(":")[2])
     finally:
