@@ -66,7 +66,7 @@ async def _serve(settings: Settings) -> None:
 
 def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
     """Which application answers which path; `views` is the socket of the read side."""
-    proxy = Proxy(core.upstream, f"unix://{views}")
+    proxy = Proxy(core.reads, f"unix://{views}")
 
     async def read_side(scope: object, receive: object, send: object) -> None:
         await proxy(scope, receive, send, new_id("req"))  # type: ignore[arg-type]  # ASGI's own shapes

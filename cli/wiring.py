@@ -87,6 +87,8 @@ class Embedded:
     admission: Admission
     upstream: HttpUpstream
     backends: BackendStates
+    reads: HttpUpstream
+    """To the process that keeps the views."""
     failed: "asyncio.Future[None]"
     first_admin_key: str | None = None
     """The admin key made at this start, if one was."""
@@ -153,10 +155,11 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
     journal = SQLiteJournal(folder.journal, secret, clock, settings.sync)
     log = SqliteLog(folder.log, settings.sync)
     upstream = HttpUpstream(AddressGuard(loopback=True, private=settings.allow_private))
+    reads = HttpUpstream()
     views = ViewsFile(folder.views)
     tasks: list[asyncio.Task[None]] = []
     try:
-        core = _assemble(settings, folder, secret, clock, journal, log, upstream, views)
+        core = _assemble(settings, folder, secret, clock, journal, log, upstream, reads, views)
         facts = SqliteLogReader(folder.log, FACTS)
         run = await core.gate.run()
         settler = GateSettler(core.gate, facts, run, core.keyring.epoch)
@@ -191,6 +194,7 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         upstream.close()
+        reads.close()
         await log.close()
         journal.close()
         views.close()
@@ -210,6 +214,7 @@ def _assemble(
     journal: SQLiteJournal,
     log: SqliteLog,
     upstream: HttpUpstream,
+    reads: HttpUpstream,
     views: ViewsFile,
 ) -> Embedded:
     keyring = Keyring()
@@ -233,6 +238,7 @@ def _assemble(
         admission=Admission(gate, writer, keyring, clock, gate.identity, lambda: clock.stepped),
         upstream=upstream,
         backends=BackendStates(),
+        reads=reads,
         failed=asyncio.get_running_loop().create_future(),
     )
 

@@ -260,6 +260,8 @@ class _Pool:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if self._address.scheme == "unix":
+                    if self._guard is not None:
+                        raise UpstreamFailed("a file is one that may not be connected to", sent=False)
                     _, protocol = await self.loop.create_unix_connection(lambda: _Connection(self), self._address.path)
                 else:
                     protocol = await self._connect(self._address.hostname or "")

@@ -9,26 +9,58 @@ from domain.errors import UpstreamFailed
 from infra.adapters.address_guard import AddressGuard
 from infra.adapters.upstream import HttpUpstream
 
-PUBLIC = ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+PUBLIC = [
+    "93.184.216.34",
+    "2606:2800:220:1:248:1893:25c8:1946",
+    "::ffff:93.184.216.34",
+    "64:ff9b::5db8:d822",
+    "2606:2800::5efe:5db8:d822",
+]
 LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"]
 PRIVATE = [
     "10.1.2.3",
     "172.16.0.1",
+    "172.31.255.255",
     "192.168.1.1",
     "100.64.0.1",
+    "198.18.0.1",
     "fc00::1",
     "fd12::1",
+    "fec0::1",
     "::ffff:10.1.2.3",
     "2002:a01:203::",
+    "2606:2800::5efe:a01:203",
+    "fd12::5efe:5db8:d822",
 ]
 NEVER = [
     "169.254.169.254",
+    "169.254.170.2",
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
     "fe80::1%lo",
+    "fe80::a9fe:a9fe",
     "224.0.0.1",
     "ff02::1",
     "240.0.0.1",
+    "255.255.255.255",
+    "0.1.2.3",
+    "192.88.99.1",
+    "3fff::1",
+    "4000::1",
     "::ffff:169.254.169.254",
+    "::169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "::10.1.2.3",
     "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "2002:a9fe:a9fe::",
+    "2001:0:a9fe:a9fe::",
+    "2606:2800::200:5efe:a9fe:a9fe",
 ]
 
 
@@ -47,6 +79,27 @@ def test_an_address_is_judged_by_where_it_leads(loopback: bool, private: bool, a
     assert [address for address in PUBLIC + LOOPBACK + PRIVATE + NEVER if guard.allows(address)] == allowed
 
 
+HOSTS = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "017700000001",
+    "0177.0.0.1",
+    "0x7f000001",
+    "0x7f.1",
+    "0",
+    "0.0.0.0",
+    "localhost",
+    "LocalHost",
+    "localhost.",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "①②⑦.⓪.⓪.①",
+    "127。0。0。1",
+]
+"""This machine, in so many words."""
+
+
 async def test_an_address_that_is_not_allowed_is_not_connected_to() -> None:
     """Not even to find out that somebody listens; surely nothing was sent, and the caller is not told which address it was."""
     came: list[object] = []
@@ -57,7 +110,7 @@ async def test_an_address_that_is_not_allowed_is_not_connected_to() -> None:
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        for host in ("127.0.0.1", "localhost", "0.0.0.0", "2130706433", "127.1"):
+        for host in HOSTS:
             upstream = HttpUpstream(AddressGuard(loopback=False, private=False))
             with pytest.raises(UpstreamFailed) as failed:
                 await upstream.send(f"http://{host}:{port}/v1", "/x", b"", b"", 5.0)
@@ -89,3 +142,49 @@ async def test_what_was_looked_at_is_what_is_connected_to() -> None:
             await upstream.send(url, "/x", b"", b"", 5.0)
         upstream.close()
     assert asked == ["no-such-name.example"] * 2
+
+
+async def test_a_redirection_is_an_answer_like_another() -> None:
+    """Nobody goes where a backend points, also not to where one may be connected to."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 307 -\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        upstream = HttpUpstream(AddressGuard(loopback=True, private=False))
+        answer = await upstream.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "/x", b"", b"", 5.0)
+        upstream.close()
+    assert (answer.status, asked) == (307, [b"/x"])
+
+
+async def test_a_file_is_no_address() -> None:
+    """A guarded client connects to no socket of this machine's file system, whatever listens there."""
+    upstream = HttpUpstream(AddressGuard(loopback=True, private=True))
+    with pytest.raises(UpstreamFailed, match="may not be connected to"):
+        await upstream.send("unix:///var/run/docker.sock", "/x", b"", b"", 5.0)
+    upstream.close()
+
+
+async def test_a_name_is_asked_for_once_at_a_time() -> None:
+    """However many wait for it, also if some of them give up; afterwards it is asked for again."""
+    asked = 0
+    answered = asyncio.Event()
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return ["93.184.216.34"]
+
+    guard = AddressGuard(loopback=False, private=False, resolve=resolve)
+    waiting = [asyncio.ensure_future(guard.addresses("a.example", 443)) for _ in range(10)]
+    await asyncio.sleep(0)
+    waiting.pop().cancel()
+    answered.set()
+    assert await asyncio.gather(*waiting) == [["93.184.216.34"]] * 9
+    assert asked == 1
+    await guard.addresses("a.example", 443)
+    assert asked == 2
