@@ -11,7 +11,6 @@ Offsets alone do not stop double counting: an append whose acknowledgement was l
 state machine per attempt, whose ended ids are remembered for `REMEMBER`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -41,7 +40,8 @@ class State(StrEnum):
     WRITTEN_OFF = "written_off"
 
 
-ENDED = frozenset({State.DONE, State.VOID, State.WRITTEN_OFF})
+LIVE = (State.OPEN, State.UNCONFIRMED)
+"""Attempts in these hold money; those in any other ended."""
 
 BucketKey = tuple[str, str, str]
 """(org, budget, bucket)."""
@@ -118,12 +118,15 @@ class Books:
             return None
         if fact.epoch != self.epoch:
             return self._void(fact.attempt, fact.accounted_at)
-        keys = tuple((fact.org, hold.budget, hold.bucket) for hold in fact.budgets)
-        self.attempts[fact.attempt] = Attempt(State.OPEN, fact.accounted_at, fact.hold, keys)
-        for key, hold in zip(keys, fact.budgets, strict=True):
-            bucket = self.buckets.setdefault(key, Bucket())
+        keys = []
+        for hold in fact.budgets:
+            keys.append(key := (fact.org, hold.budget, hold.bucket))
+            bucket = self.buckets.get(key)
+            if bucket is None:
+                bucket = self.buckets[key] = Bucket()
             bucket.held += fact.hold
             bucket.until = hold.until
+        self.attempts[fact.attempt] = Attempt(State.OPEN, fact.accounted_at, fact.hold, tuple(keys))
         if fact.once is not None:
             self.once[fact.once] = (fact.request, fact.accounted_at)
         return State.OPEN
@@ -134,7 +137,8 @@ class Books:
             self.ignored += 1
             return None
         known.state = State.UNCONFIRMED
-        for bucket in self._buckets(known.buckets):
+        for key in known.buckets:
+            bucket = self.buckets[key]
             bucket.held -= known.hold
             bucket.consumed += known.hold
             bucket.estimated += known.hold
@@ -142,10 +146,11 @@ class Books:
 
     def _ended(self, attempt: str, state: State, cost: int) -> State | None:
         known = self.attempts.get(attempt)
-        if known is None or known.state in ENDED:
+        if known is None or known.state not in LIVE:
             self.ignored += 1
             return None
-        for bucket in self._buckets(known.buckets):
+        for key in known.buckets:
+            bucket = self.buckets[key]
             if known.state is State.OPEN:
                 bucket.held -= known.hold
             else:
@@ -158,6 +163,3 @@ class Books:
     def _void(self, attempt: str, accounted_at: datetime | None) -> State:
         self.attempts[attempt] = Attempt(State.VOID, accounted_at)
         return State.VOID
-
-    def _buckets(self, keys: Iterable[BucketKey]) -> Iterable[Bucket]:
-        return (self.buckets[key] for key in keys)

@@ -24,12 +24,24 @@ from domain.facts import (
     RequestVoided,
     RequestWrittenOff,
 )
-from domain.fold import ENDED, REMEMBER, Attempt, Books, BucketKey, State
+from domain.fold import LIVE, REMEMBER, Attempt, Books, BucketKey, State
 from domain.registry import decode_event
 from projections.ports import Event, Poisoned
 
 NAME = "balances"
 """Stored format: it is part of table names."""
+
+_ATTEMPT = ("request", "attempt", "org", "accounted_at", "hold")
+
+_OfAttempt = RequestAdmitted | RequestCompleted | RequestFailed | RequestUnconfirmed | RequestWrittenOff
+
+LOOKS = {
+    RequestAdmitted: (*_ATTEMPT, "epoch", "deadline", "budgets", "once"),
+    BudgetHold: ("budget", "bucket", "until"),
+    RequestCompleted: (*_ATTEMPT, "cost", "model", "overrun"),
+    RequestDenied: (),
+}
+"""What it looks at in facts."""
 
 
 @dataclass(slots=True)
@@ -105,45 +117,46 @@ def horizon(newest: datetime | None) -> datetime | None:
 def _take_in(changes: Changes, event: Event) -> None:
     books, fact = changes.books, event.value
     match fact:
+        case RequestAdmitted() | RequestCompleted() | RequestFailed() | RequestUnconfirmed() | RequestWrittenOff():
+            _attempt(changes, event, fact)
         case RequestDenied():
-            return
+            pass
         case GateOpened():
             if fact.epoch > books.epoch:
                 changes.epochs.append((event.offset, fact.epoch))
             books.apply(fact)
-            return
         case RequestVoided():
             _forget(changes, fact.attempt)
             if books.apply(fact) is not None:
                 books.attempts[fact.attempt].accounted_at = event.envelope.occurred_at  # the fact has none of its own
                 changes.attempts[fact.attempt] = fact.org
-            return
-        case RequestAdmitted() | RequestCompleted() | RequestFailed() | RequestUnconfirmed() | RequestWrittenOff():
-            pass
         case _:
             raise TypeError(f"no fact: {type(fact).__name__}")
+
+
+def _attempt(changes: Changes, event: Event, fact: _OfAttempt) -> None:
     if _forget(changes, fact.attempt) is None and _before(fact.accounted_at, horizon(changes.newest)):
-        books.ignored += 1
+        changes.books.ignored += 1
         return
-    state = books.apply(fact)
+    state = changes.books.apply(fact)
     if isinstance(fact, RequestAdmitted):
         changes.newest = fact.accounted_at if changes.newest is None else max(changes.newest, fact.accounted_at)
         if state is State.OPEN:
             changes.admissions[fact.attempt] = (fact, event.body)
             if fact.once is not None:
                 changes.once.add(fact.once)
+    elif isinstance(fact, RequestCompleted) and fact.overrun and state is State.DONE:
+        changes.overruns[fact.model] = (event.offset, fact)
+    elif isinstance(fact, RequestUnconfirmed) and fact.backend is not None and state is State.UNCONFIRMED:
+        changes.placed[fact.attempt] = fact.backend
     if state is not None:
         changes.attempts[fact.attempt] = fact.org
-    if isinstance(fact, RequestUnconfirmed) and state is State.UNCONFIRMED and fact.backend is not None:
-        changes.placed[fact.attempt] = fact.backend
-    if isinstance(fact, RequestCompleted) and fact.overrun and state is State.DONE:
-        changes.overruns[fact.model] = (event.offset, fact)
 
 
 def _forget(changes: Changes, attempt: str) -> Attempt | None:
     """What is known of `attempt`, after forgetting it if it ended long enough ago."""
     known = changes.books.attempts.get(attempt)
-    if known is None or known.state not in ENDED or not _before(known.accounted_at, horizon(changes.newest)):
+    if known is None or known.state in LIVE or not _before(known.accounted_at, horizon(changes.newest)):
         return known
     del changes.books.attempts[attempt]
     changes.attempts.pop(attempt, None)

@@ -1,7 +1,7 @@
 """Feeds one version of one view from the log: each record takes effect once, in order, whatever is delivered again.
 
-1. Records below the sink's watermark are dropped; of control records only those are taken that continue the chain.
-2. They are decoded. 3. The sink applies them with the watermark, by compare-and-set. 4. An event that cannot be taken
+1. Records are decoded. 2. Those below the sink's watermark are dropped; of control records only those are taken that continue
+the chain. 3. The sink applies them with the watermark, by compare-and-set. 4. An event that cannot be taken
 in is treated by the projection's policy, and the rest of the batch goes on.
 Not promised: anything about the order between partitions, or between topics.
 """
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from domain.errors import Conflict, NotFound, ViewBehind
-from projections.decoding import decode
+from projections.looks import decoding_of
 from projections.ports import CONTROL, Batch, Event, Mark, Outcome, Parked, Parking, Poisoned, Record, Sink, Span
 
 Clock = Callable[[], datetime]
@@ -29,12 +29,20 @@ class Policy(Enum):
     STOP = "raise it"
 
 
+class Decoded(Struct, frozen=True):
+    """Records with what they are, one for one: an event, or why there is none."""
+
+    records: Sequence[Record]
+    events: Sequence[Event | Poisoned]
+
+
 class Engine:
     """One projection at work. Every method may be called from any thread."""
 
     def __init__(self, name: str, topic: str, sink: Sink, parking: Parking, policy: Policy, clock: Clock) -> None:
         self.name, self.topic = name, topic
         self._sink, self._parking, self._policy, self._clock = sink, parking, policy, clock
+        self._decode = decoding_of(name)
         self._lock = threading.RLock()
         self._moved = threading.Condition()
         self._marks = dict(sink.marks())
@@ -47,8 +55,22 @@ class Engine:
     def feed(self, records: Sequence[Record]) -> Outcome:
         """Takes in records, in order within each partition. Raises `Unavailable` (nothing of them is applied then), and
         `Poisoned` if the policy is to stop."""
+        return self.take(self.decoded(records))
+
+    def decoded(self, records: Sequence[Record]) -> Decoded:
+        """`records` for `take`: nobody need wait for anything here."""
+        return Decoded(records, list(map(self._seen, records)))
+
+    def _seen(self, record: Record) -> Event | Poisoned:
+        try:
+            return self._decode(record)
+        except Poisoned as poison:
+            return poison
+
+    def take(self, decoded: Decoded) -> Outcome:
+        """As `feed`."""
         with self._lock:
-            batch = self._batch(records)
+            batch = self._batch(decoded)
             while True:
                 if not batch.spans:
                     return Outcome.ALREADY
@@ -67,19 +89,19 @@ class Engine:
             self._moved.notify_all()
         return outcome
 
-    def _batch(self, records: Sequence[Record]) -> Batch:
-        by_partition: dict[int, list[Record]] = {}
-        for record in records:
-            by_partition.setdefault(record.partition, []).append(record)
+    def _batch(self, decoded: Decoded) -> Batch:
+        by_partition: dict[int, list[tuple[Record, Event | Poisoned]]] = {}
+        for record, event in zip(decoded.records, decoded.events, strict=True):
+            by_partition.setdefault(record.partition, []).append((record, event))
         spans = [self._span(partition, found) for partition, found in by_partition.items()]
         return Batch([span for span in spans if span.end != span.start], self._held_back())
 
-    def _span(self, partition: int, records: Sequence[Record]) -> Span:
+    def _span(self, partition: int, found: Sequence[tuple[Record, Event | Poisoned]]) -> Span:
         start = self._marks.get(partition, Mark())
         offset, position, taken = start.offset, start.position, start.events
         events: list[Event] = []
         chained = self.topic == CONTROL
-        for record in records:
+        for record, event in found:
             if record.offset < offset:
                 continue
             offset = record.offset + 1
@@ -88,10 +110,10 @@ class Engine:
                     continue
                 position = record.position
             taken += 1
-            try:
-                events.append(decode(record))
-            except Poisoned as poison:
-                self._give_way(poison)
+            if isinstance(event, Poisoned):
+                self._give_way(event)
+            else:
+                events.append(event)
         return self._let_through(Span(partition, start, Mark(offset, position, taken), events))
 
     def _let_through(self, span: Span) -> Span:
@@ -174,7 +196,7 @@ class Engine:
         done, failed = 0, None
         for parked in queue:
             try:
-                self._sink.replay(decode(parked.record))
+                self._sink.replay(self._decode(parked.record))
             except Poisoned as poison:
                 failed = poison
                 self._parking.park([structs.replace(parked, error=str(poison))])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from domain.envelope import StoredEnvelope
+from domain.envelope import Envelope
 
 CONTROL = "tollhouse.control.v1"
 """Topic of control events: one partition, chained records. Stored format."""
@@ -52,12 +52,13 @@ Vector = Mapping[int, int]
 
 
 class Event(Struct, frozen=True, gc=False):
-    """A record, decoded. `value` is the fact or control event in its current shape, `body` the stored bytes."""
+    """A record, decoded. `value` is the fact or control event in its current shape, `body` the stored bytes. Fields that the
+    projection does not look at may be `UNSET`."""
 
     partition: int
     offset: int
     position: int
-    envelope: StoredEnvelope
+    envelope: Envelope
     value: Any
     body: bytes
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from domain.errors import Conflict, Unavailable
-from projections.engine import Clock, Engine, Policy
+from projections.engine import Clock, Decoded, Engine, Policy
 from projections.ports import Fingerprint, LogReader, Mark, Parking, Poisoned, Record, Sink, Store
 
 BULK = 20_000
@@ -171,25 +171,27 @@ class _Run:
         at = {partition: marks.get(partition, Mark()).offset for partition in target}
         total = sum(mark.offset for mark in target.values())
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._read, dict(at), target)
+            coming = ahead.submit(self._read, at, target)
             while True:
                 self._progress(sum(at.values()), total)
-                if not (records := coming.result()):
+                come, at = coming.result()
+                if not come.records:
                     return
-                for record in records:
-                    at[record.partition] = record.offset + 1
-                coming = ahead.submit(self._read, dict(at), target)
-                self._new.feed(records)
+                coming = ahead.submit(self._read, at, target)
+                self._new.take(come)
 
-    def _read(self, at: Mapping[int, int], target: Mapping[int, Mark]) -> list[Record]:
-        """The next records from `at` on, none of them beyond `target`."""
+    def _read(self, at: Mapping[int, int], target: Mapping[int, Mark]) -> tuple[Decoded, dict[int, int]]:
+        """The next records from `at` on, none of them beyond `target`, and where they end."""
         behind = [partition for partition, mark in target.items() if at[partition] < mark.offset]
         share = max(1, BULK // max(1, len(behind)))
         records: list[Record] = []
+        ends = dict(at)
         for partition in behind:
             found = self._reader.read(partition, at[partition], share)
             records += [record for record in found if record.offset < target[partition].offset]
-        return records
+            if found:
+                ends[partition] = min(found[-1].offset + 1, target[partition].offset)
+        return self._new.decoded(records), ends
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -29,17 +29,43 @@ from projections.ports import Event, Poisoned
 NAME = "usage"
 """Stored format: it is part of table names."""
 
+_SHOWN = (
+    "request",
+    "attempt",
+    "org",
+    "project",
+    "user",
+    "key",
+    "model",
+    "endpoint",
+    "stream",
+    "accounted_at",
+    "price",
+    "hold",
+)
+_SERVED = ("usage", "cost", "status", "estimated", "overrun", "abandoned", "latency_ms", "first_token_ms")
+
+LOOKS = {
+    RequestAdmitted: (*_SHOWN, "backend", "epoch"),
+    RequestCompleted: (*_SHOWN, "backend", *_SERVED),
+    RequestDenied: (
+        *("request", "org", "project", "user", "key", "model", "endpoint", "accounted_at", "price"),
+        *("status", "code", "count", "last"),
+    ),
+}
+"""What it looks at in facts."""
+
 Outcome = Literal["open", "completed", "failed", "unconfirmed", "denied", "void", "written_off"]
 
 _LAST = (1 << 56) - 1
-_RANKS: dict[type[Struct], int] = {
-    RequestAdmitted: 1,
-    RequestVoided: 1,
-    RequestDenied: 1,
-    RequestUnconfirmed: 2,
-    RequestCompleted: 3,
-    RequestFailed: 3,
-    RequestWrittenOff: 3,
+_RANKS = {
+    "RequestAdmitted": 1,
+    "RequestVoided": 1,
+    "RequestDenied": 1,
+    "RequestUnconfirmed": 2,
+    "RequestCompleted": 3,
+    "RequestFailed": 3,
+    "RequestWrittenOff": 3,
 }
 NO_TIME = -1.0
 """Milliseconds of a first token that there was none of."""
@@ -123,7 +149,7 @@ def project(events: Iterable[Event], epochs: dict[int, int]) -> Rows:
                 now[event.partition] = max(now.get(event.partition, 0), fact.epoch)
                 continue
             key = (fact.request, 1) if isinstance(fact, RequestDenied) else (fact.attempt, 0)
-            version = _RANKS[type(fact)] << 56 | (_LAST - event.offset)
+            version = _RANKS[event.envelope.type] << 56 | (_LAST - event.offset)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise Poisoned(event, error) from error
         known = best.get(key)

@@ -22,6 +22,9 @@ PATIENCE = 5.0
 _AHEAD_KBYTES = 16_384
 _FETCH_BYTES = 4 << 20
 _LONG_POLL_MS = 100
+_FULL_MS = 10
+"""When a full queue is looked at again; librdkafka's own second is longer than a batch takes."""
+
 _POLL_SECONDS = 0.05
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
 
@@ -78,6 +81,7 @@ class _Lane:
             "queued.max.messages.kbytes": _AHEAD_KBYTES,
             "fetch.message.max.bytes": _FETCH_BYTES,
             "fetch.wait.max.ms": _LONG_POLL_MS,
+            "fetch.queue.backoff.ms": _FULL_MS,
             "reconnect.backoff.ms": _RECONNECT_MS,
             "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
         }
@@ -91,10 +95,11 @@ class _Lane:
             self._used().assign([TopicPartition(*self._place, offset)])
             self._at = offset
         messages = self._taken(min(limit, self._end - offset))
-        if self._chained:  # the stubs allow for what may be sent, too; what is received is a list of bytes
-            records = [self._record(m, *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]
+        place = self._place[1]
+        if self._chained:
+            records = [Record(place, m.offset(), m.value() or b"", *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]  # what is received has an offset, bytes and a list of headers
         else:
-            records = [self._record(message) for message in messages]
+            records = [Record(place, m.offset(), m.value() or b"") for m in messages]  # type: ignore[arg-type]  # as above
         self._at = records[-1].offset + 1
         return records
 
@@ -126,11 +131,6 @@ class _Lane:
         if self._consumer is None:
             self._consumer = Consumer(self._settings, logger=_log)
         return self._consumer
-
-    def _record(self, message: Message, position: int = 0, previous: int = 0) -> Record:
-        offset, value = message.offset(), message.value()
-        assert offset is not None
-        return Record(self._place[1], offset, value if isinstance(value, bytes) else b"", position, previous)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from domain.fold import ENDED, Attempt, Books, Bucket, BucketKey, State
+from domain.fold import LIVE, Attempt, Books, Bucket, BucketKey, State
 from infra.adapters.row_views import Database, listed, scalar, tabled, upsert
 from projections.balances import NAME, Changes, attempts_of, buckets_of, fold, horizon, placed, replay
 from projections.ports import FACTS, Event, Span
@@ -149,7 +149,7 @@ def _write(db: Database, version: int, partition: int, changes: Changes) -> None
     whole: list[tuple[object, ...]] = []
     marked: list[tuple[str]] = []
     for id, org, now in changes.changed():
-        if now.state in ENDED:
+        if now.state not in LIVE:
             whole.append((id, partition, org, now.state.value, micros(now.accounted_at), 0, None, None, None))
         elif (admission := changes.admissions.get(id)) is not None:
             fact, body = admission

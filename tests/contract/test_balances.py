@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from commands.ports import Balances, Overrun, PartitionBalances
 from domain.facts import RequestAdmitted, RequestCompleted, RequestUnconfirmed
-from domain.fold import ENDED, Attempt, Books, State
+from domain.fold import LIVE, Attempt, Books, State
 from domain.ids import partition_of
 from infra.adapters.row_balances import BalancesView
 from infra.adapters.row_holds import RowBalances
@@ -77,7 +77,7 @@ class BalancesContract(ABC):
 
         def kept(known: Attempt) -> bool:
             at = known.accounted_at
-            return known.state not in ENDED or (at is not None and at >= newest - timedelta(hours=24))
+            return known.state in LIVE or (at is not None and at >= newest - timedelta(hours=24))
 
         with self.fed(traffic, 100) as balances:
             answer = balances.partition(partition).books
