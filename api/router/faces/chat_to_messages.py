@@ -7,8 +7,9 @@ both. What has no place there is refused before anything is held.
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from api.router.faces.carrying import Members, bad, body_of
+from api.router.faces.carrying import Members, bad, is_text
 from api.router.faces.chat_to_messages_answer import chat_of_message, chat_refusal
 from api.router.faces.chat_to_messages_stream import ChatOfMessages
 from api.router.faces.chat_to_messages_turns import conversation
@@ -26,16 +27,16 @@ _encode = msgspec.json.encode
 class ChatToMessages:
     """See `Carriage`. Raises `RouterError` (``unsupported_parameter``, ``invalid_value``) when it is made."""
 
-    __slots__ = ("_asked_usage", "_doc")
+    __slots__ = ("_asked_usage", "_rest")
     path = "/v1/messages"
     headers = protocol_headers()
 
     def __init__(self, fields: Fields, asked_usage: bool) -> None:
-        self._asked_usage, self._doc = asked_usage, messages_doc(fields)
+        self._asked_usage, self._rest = asked_usage, _encode(messages_doc(fields))[1:]
 
     def body(self, upstream_model: str, grant: int) -> bytes:
         """See `Carriage.body`."""
-        return _encode({"model": upstream_model, "max_tokens": grant, **self._doc})
+        return b'{"model":%b,"max_tokens":%d,' % (_encode(upstream_model), grant) + self._rest
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
@@ -52,10 +53,10 @@ class ChatToMessages:
 
 def messages_doc(fields: Fields) -> dict[str, Any]:
     """The body that goes to the backend, but for its model and its cap."""
-    body = body_of(fields)
+    body = Members(fields)
     for name in ("model", "max_tokens", "max_completion_tokens"):
-        body.take(name, object)
-    body.one_of("n", 1)
+        body.raw(name)
+    body.one_of("n", "1")
     options = body.inside("stream_options")
     options.take("include_usage", bool)
     options.end()
@@ -74,28 +75,29 @@ def messages_doc(fields: Fields) -> dict[str, Any]:
 
 
 def _sampling(body: Members, doc: dict[str, Any]) -> None:
-    temperature = body.take("temperature", object)
+    temperature, top_p = body.raw("temperature"), body.raw("top_p")
     if temperature is not None:
-        if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
-            raise bad("temperature", "temperature must be a number between 0 and 2")
-        if temperature > 1:
+        if not 0 <= (value := number(temperature, "temperature")) <= 2:
+            raise bad("temperature", "temperature must be between 0 and 2")
+        if value > 1:
             raise body.cannot("temperature", " above 1")
         doc["temperature"] = temperature
-    if (top_p := body.take("top_p", object)) is not None:
+    if top_p is not None:
         doc["top_p"] = top_p
-    if stop := body.take("stop", object):
-        doc["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    if (stop := body.raw("stop")) is not None:
+        doc["stop_sequences"] = [stop] if is_text(stop) else stop
     for neutral in ("presence_penalty", "frequency_penalty", "top_logprobs"):
-        body.one_of(neutral, 0)
+        if number(body.raw(neutral) or Raw(b"0"), neutral) != 0:
+            raise body.cannot(neutral, " of this value")
 
 
 def _tools(body: Members, doc: dict[str, Any]) -> None:
     tools = [_tool(tool) for tool in body.within("tools")]
-    choice, parallel = body.take("tool_choice", object), body.take("parallel_tool_calls", bool)
+    choice, parallel = body.raw("tool_choice"), body.take("parallel_tool_calls", bool)
     if not tools:
         return
     doc["tools"] = tools
-    made = _choice(choice)
+    made = None if choice is None else _choice(Members({"tool_choice": choice}), is_text(choice))
     if parallel is False and (made is None or made["type"] != "none"):
         made = {**(made or {"type": "auto"}), "disable_parallel_tool_use": True}
     if made is not None:
@@ -108,7 +110,7 @@ def _tool(tool: Members) -> dict[str, Any]:
     made: dict[str, Any] = {"name": function.need("name", str)}
     if (description := function.take("description", str)) is not None:
         made["description"] = description
-    made["input_schema"] = function.take("parameters", dict) or {"type": "object", "properties": {}}
+    made["input_schema"] = function.opaque("parameters") or {"type": "object", "properties": {}}
     if function.take("strict", bool):
         made["strict"] = True
     function.end()
@@ -116,14 +118,13 @@ def _tool(tool: Members) -> dict[str, Any]:
     return made
 
 
-def _choice(choice: object) -> dict[str, Any] | None:
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        if choice not in _CHOICES:
+def _choice(body: Members, in_a_word: bool) -> dict[str, Any]:
+    if in_a_word:
+        word = body.need("tool_choice", str)
+        if word not in _CHOICES:
             raise bad("tool_choice", "tool_choice must be auto, none, required or a tool")
-        return {"type": _CHOICES[choice]}
-    named = Members(choice, "tool_choice", "tool_choice")
+        return {"type": _CHOICES[word]}
+    named = body.inside("tool_choice")
     named.one_of("type", "function")
     made = {"type": "tool", "name": named.inside("function").need("name", str)}
     named.end()
@@ -150,10 +151,9 @@ def _schema(wanted: Members) -> dict[str, Any]:
     """The name is a label that only the caller sees; what the schema is for is said in the schema."""
     wanted.take("name", str)
     wanted.take("strict", bool)  # it always is
-    schema = wanted.need("schema", dict)
-    description = wanted.take("description", str)
-    if description:
-        if schema.get("description", description) != description:
+    schema, description = wanted.need("schema", dict), wanted.raw("description")
+    if description is not None:
+        if bytes(schema.get("description", description)) != bytes(description):
             raise wanted.cannot("description", " beside another in its schema")
         schema = {**schema, "description": description}
     wanted.end()
@@ -169,4 +169,10 @@ def _about(body: Members, doc: dict[str, Any]) -> None:
         doc["metadata"] = {"user_id": named}
     if tier := body.one_of("service_tier", *_TIERS):
         doc["service_tier"] = _TIERS[tier]
-    body.one_of("modalities", ["text"])
+    if body.take("modalities", list) not in (None, [Raw(b'"text"')]):
+        raise body.cannot("modalities", " other than text")
+
+
+def number(value: Raw, name: str) -> float:
+    """A field that is a number."""
+    return Members({name: value}).need(name, float)

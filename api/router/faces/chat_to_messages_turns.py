@@ -5,18 +5,19 @@ messages are results in a user's turn: all results of one turn of calls are in t
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from api.router.errors import NOT_JSON
-from api.router.faces.carrying import Members, bad, cannot
+from api.router.faces.carrying import Members, bad, cannot, is_text
 
 Block = dict[str, Any]
 
 _DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,(.*)", re.DOTALL)
-_object = msgspec.json.Decoder(dict[str, Any]).decode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def conversation(messages: Iterable[Members]) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -27,7 +28,7 @@ def conversation(messages: Iterable[Members]) -> tuple[list[Block], list[dict[st
         role = message.need("role", str)
         blocks = _READERS[role](message) if role in _READERS else None
         if blocks is None:
-            raise cannot("messages", f"{message.where}.role {role!r:.50}")
+            raise cannot("messages", f"{message.where}.role of this value")
         message.end()
         if role in ("system", "developer") and not turns:
             system += _worded(blocks)
@@ -80,26 +81,25 @@ def _texts(message: Members) -> list[Block]:
     return _content(message, _text_part)
 
 
-def _content(message: Members, read: Any) -> list[Block]:
-    content = message.take("content", object)
+def _content(message: Members, read: Callable[[Members, str], Block]) -> list[Block]:
+    content = message.raw("content")
     if content is None:
         return []
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    parts = Members({"content": content}, message.param, message.where).within("content")
-    return list(_parts(parts, read))
+    alone = Members({"content": content}, message.param, message.where)
+    if is_text(content):
+        return [{"type": "text", "text": alone.need("content", str)}]
+    return [_part(part, read) for part in alone.within("content")]
 
 
-def _parts(parts: Iterator[Members], read: Any) -> Iterator[Block]:
-    for part in parts:
-        kind = part.need("type", str)
-        yield read(part, kind)
-        part.end()
+def _part(part: Members, read: Callable[[Members, str], Block]) -> Block:
+    block = read(part, part.need("type", str))
+    part.end()
+    return block
 
 
 def _text_part(part: Members, kind: str) -> Block:
     if kind != "text":
-        raise cannot(part.param, f"{part.where} of type {kind!r:.50}")
+        raise cannot(part.param, f"{part.where} of this type")
     return {"type": "text", "text": part.need("text", str)}
 
 
@@ -145,6 +145,6 @@ def _call(call: Members) -> Block:
     function.end()
     call.end()
     try:
-        return {**block, "input": _object(arguments) if arguments else {}}
+        return {**block, "input": _object(arguments or "{}")}
     except NOT_JSON as error:
-        raise bad(call.param, f"{call.where}.function.arguments must be a JSON object: {error}") from error
+        raise bad(call.param, f"{call.where}.function.arguments must be a JSON object") from error

@@ -8,8 +8,9 @@ backends keep caches by themselves, and say what was read from them.
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from api.router.faces.carrying import Members, bad, body_of, cannot
+from api.router.faces.carrying import Members, bad, cannot
 from api.router.faces.fields import Fields
 from api.router.faces.messages_to_chat_answer import message_of_chat, message_refusal
 from api.router.faces.messages_to_chat_stream import MessagesOfChat
@@ -27,7 +28,7 @@ _encode = msgspec.json.encode
 class MessagesToChat:
     """See `Carriage`. Raises `RouterError` (``unsupported_parameter``, ``invalid_value``) when it is made."""
 
-    __slots__ = ("_call", "_doc")
+    __slots__ = ("_call", "_rest")
     path = "/chat/completions"
     headers = b""
 
@@ -36,11 +37,11 @@ class MessagesToChat:
             raise cannot("anthropic-beta", "a beta of Anthropic's")
         if call.cap == 0:
             raise cannot("max_tokens", "filling a cache (max_tokens of 0)")
-        self._call, self._doc = call, chat_doc(fields)
+        self._call, self._rest = call, _encode(chat_doc(fields))[1:]
 
     def body(self, upstream_model: str, grant: int) -> bytes:
         """See `Carriage.body`. On streams usage is asked for."""
-        return _encode({"model": upstream_model, "max_completion_tokens": grant, **self._doc})
+        return b'{"model":%b,"max_completion_tokens":%d,' % (_encode(upstream_model), grant) + self._rest
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
@@ -57,15 +58,15 @@ class MessagesToChat:
 
 def chat_doc(fields: Fields) -> dict[str, Any]:
     """The body that goes to the backend, but for its model and its cap."""
-    body = body_of(fields)
+    body = Members(fields)
     for name in ("model", "max_tokens"):
-        body.take(name, object)
+        body.raw(name)
     cache(body)
     doc: dict[str, Any] = {"messages": conversation(body)}
     if body.take("stream", bool):
         doc |= {"stream": True, "stream_options": {"include_usage": True}}
     for name, theirs in (("temperature", "temperature"), ("top_p", "top_p"), ("stop_sequences", "stop")):
-        if (value := body.take(name, object)) is not None and value != []:
+        if (value := body.raw(name)) is not None and bytes(value) != b"[]":
             doc[theirs] = value
     _tools(body, doc)
     _output(body, doc)
@@ -102,7 +103,8 @@ def _tool(tool: Members) -> dict[str, Any]:
     if tool.take("strict", bool):
         function["strict"] = True
     tool.take("eager_input_streaming", bool)  # these backends always stream it as it comes
-    tool.one_of("allowed_callers", ["direct"], [])
+    if tool.take("allowed_callers", list) not in (None, [], [Raw(b'"direct"')]):
+        raise tool.cannot("allowed_callers")
     tool.end()
     return {"type": "function", "function": function}
 

@@ -7,9 +7,9 @@ failed is said before its result: a tool's message has no mark for it.
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
+from msgspec import Raw
 
-from api.router.faces.carrying import Members, bad, cannot
+from api.router.faces.carrying import Members, bad, cannot, is_text
 
 Message = dict[str, Any]
 
@@ -50,7 +50,7 @@ def _user(turn: Members) -> list[Message]:
                 raise bad("messages", f"{block.where}: results of tools come first")
             messages.append(_result(block))
         else:
-            parts.append(_READ[kind](block) if kind in _READ else _refuse(block, kind))
+            parts.append(_READ[kind](block) if kind in _READ else _refuse(block))
         block.end()
     return [*messages, {"role": "user", "content": _joined(parts)}] if parts else messages
 
@@ -62,7 +62,7 @@ def _assistant(turn: Members) -> list[Message]:
         if kind == "tool_use":
             calls.append(_call(block))
         elif kind != "text":
-            _refuse(block, kind)
+            _refuse(block)
         elif calls:
             raise cannot("messages", f"{block.where}: words behind a call")
         else:
@@ -80,10 +80,14 @@ _READERS = {"user": _user, "assistant": _assistant, "system": _system}
 
 
 def _blocks(holder: Members, name: str) -> Iterator[tuple[Members, str]]:
-    content = holder.take(name, object)
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    for block in Members({name: content}, holder.param, holder.where).within(name):
+    content = holder.raw(name)
+    if content is None:
+        return
+    alone = Members({name: content}, holder.param, holder.where)
+    if is_text(content):
+        yield Members({"text": content}, holder.param or name, alone.where), "text"
+        return
+    for block in alone.within(name):
         kind = block.need("type", str)
         cache(block)
         yield block, kind
@@ -92,7 +96,7 @@ def _blocks(holder: Members, name: str) -> Iterator[tuple[Members, str]]:
 def _texts(holder: Members, name: str) -> list[Message]:
     texts = []
     for block, kind in _blocks(holder, name):
-        texts.append(_text(block) if kind == "text" else _refuse(block, kind))
+        texts.append(_text(block) if kind == "text" else _refuse(block))
         block.end()
     return texts
 
@@ -102,8 +106,8 @@ def _joined(parts: list[Message]) -> str | list[Message]:
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
-def _refuse(block: Members, kind: str) -> Message:
-    raise cannot(block.param, f"{block.where} of type {kind!r:.50}")
+def _refuse(block: Members) -> Message:
+    raise cannot(block.param, f"{block.where} of this type")
 
 
 def _text(block: Members) -> Message:
@@ -150,6 +154,9 @@ def _result(block: Members) -> Message:
 
 def _call(block: Members) -> Message:
     block.inside("caller").one_of("type", "direct")
-    arguments = msgspec.json.encode(block.take("input", dict) or {}).decode()
-    function = {"name": block.need("name", str), "arguments": arguments}
+    given = block.opaque("input") or Raw(b"{}")
+    try:
+        function = {"name": block.need("name", str), "arguments": bytes(given).decode()}
+    except UnicodeDecodeError as error:
+        raise bad(block.param, f"{block.where}.input is no text") from error
     return {"id": block.need("id", str), "type": "function", "function": function}
