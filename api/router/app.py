@@ -178,7 +178,7 @@ class Router:
 
     async def _anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
         """See `failover.Anew`: as things are now, whatever they were when the request came."""
-        caller = self._who(hashed)
+        caller = await self._known(hashed)
         model = self._published(caller, way.model.id)
         way.asked.call.once = None  # the first attempt's
         other = self._ways.first(model, way.asked, self.keyring.version, (*way.tried, name_of(way.target)), way.sticky)
