@@ -4,20 +4,26 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """`body` has a value of every field that the router looks into, and of some that it does not."""
+    """`body` has every field that the router looks into, and some that it does not; `headers` are the protocol's."""
 
     path: str
     body: dict[str, Any]
+    headers: bytes = b""
 
 
-_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
+OPENAI, ANTHROPIC = "m", "a"
+"""Models, by the protocol of their backend."""
+
+_FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+_TEXT = {"type": "text", "text": "ok"}
+_CACHED = {"type": "ephemeral", "ttl": "5m"}
 
 CHAT = Endpoint(
     "/v1/chat/completions",
     {
-        "model": "m",
+        "model": OPENAI,
         "messages": [
             {"role": "system", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "how are you"}], "name": "ada"},
@@ -32,14 +38,84 @@ CHAT = Endpoint(
         "temperature": 0.5,
         "stop": ["a", "b"],
         "seed": 7,
-        "tools": [_TOOL],
+        "tools": [{"type": "function", "function": _FUNCTION}],
         "tool_choice": "auto",
         "response_format": {"type": "text"},
         "logprobs": False,
         "metadata": {"a": "b"},
-        "user": "u",
         "service_tier": "auto",
     },
 )
 
-ENDPOINTS = (CHAT,)
+COMPLETIONS = Endpoint(
+    "/v1/completions",
+    {
+        "model": OPENAI,
+        "prompt": ["how are you", "and you"],
+        "stream": False,
+        "stream_options": {"include_usage": True},
+        "n": 1,
+        "max_tokens": 3,
+        "echo": False,
+        "suffix": None,
+    },
+)
+
+EMBEDDINGS = Endpoint(
+    "/v1/embeddings",
+    {"model": OPENAI, "input": [[1, 2], [3]], "encoding_format": "float", "dimensions": 4, "user": "u"},
+)
+
+RESPONSES = Endpoint(
+    "/v1/responses",
+    {
+        "model": OPENAI,
+        "instructions": "be brief",
+        "input": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "how are you"}]},
+            {"type": "function_call_output", "call_id": "c", "output": "ok"},
+        ],
+        "stream": False,
+        "max_output_tokens": 3,
+        "tools": [{"type": "function", **_FUNCTION}],
+        "tool_choice": "auto",
+        "text": {"format": {"type": "text"}},
+        "reasoning": {"effort": "low"},
+        "store": False,
+        "service_tier": "auto",
+    },
+)
+
+MESSAGES = Endpoint(
+    "/v1/messages",
+    {
+        "model": ANTHROPIC,
+        "system": [{"type": "text", "text": "be brief", "cache_control": _CACHED}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "how are you"}]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": [_TEXT]}]},
+        ],
+        "max_tokens": 3,
+        "stream": False,
+        "temperature": 0.5,
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": _CACHED}],
+        "tool_choice": {"type": "auto"},
+        "thinking": {"type": "disabled"},
+        "service_tier": "auto",
+    },
+    b"anthropic-version: 2023-06-01\r\n",
+)  # fmt: skip
+
+COUNT = Endpoint(
+    "/v1/messages/count_tokens",
+    {
+        "model": ANTHROPIC,
+        "system": "be brief",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "how are you"}]}],
+        "tools": [{"type": "custom", "name": "f", "input_schema": {"type": "object"}}],
+    },
+    MESSAGES.headers,
+)
+
+ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.attack.endpoints import ANTHROPIC, OPENAI
 from tests.attack.wire import Conversation, check, converse
 from tests.exact import cost
 from tests.lab import PRICE, HelloService, Key, Lab, Row
@@ -45,13 +46,14 @@ async def target() -> AsyncIterator[Target]:
     environ = {"TOLLHOUSE_READ_TIMEOUT": "10", "TOLLHOUSE_MAX_BODY": str(1 << 20), "TOLLHOUSE_SYNC": "normal"}
     async with Lab(environ) as lab:
         hello = await lab.hello()
-        await lab.model("m", hello.url, backend="hello")
+        await lab.model(OPENAI, hello.url, backend="hello")
+        await lab.model(ANTHROPIC, hello.url.removesuffix("/v1"), backend="claude", protocol="anthropic")
         keys = {org: (await lab.org(org))["main"] for org in (HARD, FREE)}
         await lab.budget(HARD, "cap", "1000000")
         made = Target(lab, hello, keys)
         for key in keys.values():
             for _ in range(50):
-                answer = await eventually(partial(lab.chat, key, "m"), lambda answer: answer.status != 503)
+                answer = await eventually(partial(lab.chat, key, OPENAI), lambda answer: answer.status != 503)
                 assert answer.status == 200
         assert await lab.rows(HARD)
         before = await _standing(lab)

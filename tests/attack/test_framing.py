@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from tests.attack.endpoints import CHAT, ENDPOINTS
+from tests.attack.endpoints import CHAT, ENDPOINTS, Endpoint
 from tests.attack.house import HARD, Target, target
 from tests.attack.messages import chunked, head, post
 from tests.attack.wire import converse
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}).encode()
 IN_CHUNKS = chunked(BODY, [10])
+BOMB = gzip.compress(bytes(10_000_000))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -166,15 +167,15 @@ async def test_fields_behind_a_body_are_no_headers(house: Target) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity", "x"])
-async def test_a_compressed_body_is_refused_by_name(house: Target, endpoint: object, encoding: str) -> None:
+async def test_a_compressed_body_is_refused_by_name(house: Target, endpoint: Endpoint, encoding: str) -> None:
     """415 `unsupported_encoding` before it is read: what would come out of it is bounded by nothing."""
     secret = house.keys[HARD].secret
-    headers = f"content-encoding: {encoding}\r\n".encode()
-    bomb = gzip.compress(bytes(10_000_000))
-    (answer,) = (await house.attack([post(secret, bomb, CHAT.path, headers)], ["POST"])).answers
+    headers = endpoint.headers + f"content-encoding: {encoding}\r\n".encode()
+    (answer,) = (await house.attack([post(secret, BOMB, endpoint.path, headers)], ["POST"])).answers
     assert (answer.status, answer.code) == (415, "unsupported_encoding")
-    plain = post(secret, BODY, CHAT.path, b"content-encoding: identity\r\n")
-    assert (await house.attack([plain], ["POST"])).answers[0].status == 200
+    body, headers = json.dumps(endpoint.body).encode(), endpoint.headers + b"content-encoding: Identity\r\n"
+    (answer,) = (await house.attack([post(secret, body, endpoint.path, headers)], ["POST"])).answers
+    assert answer.status == 200, answer
 
 
 async def test_an_answer_that_comes_before_its_request_ends_the_connection(house: Target) -> None:
