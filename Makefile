@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
-.PHONY: setup check unit java clients test demo demo-distributed serve stack stack-down bench faults clean
+.PHONY: setup check unit java clients test demo demo-distributed serve stack stack-down bench faults soak clean
 
 setup: .venv/.ready
 
@@ -56,6 +56,9 @@ bench: setup
 
 faults: setup
 	$(BIN)/python -m pytest tests/faults tests/workers tests/distributed tests/attack -m "full or not full" --full
+
+soak: setup
+	$(BIN)/python -m pytest tests/soak -m full --full -s
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LANES = {
     "computing": ("unit", "golden", "contract", "integration", "docs", "e2e", "attack"),
-    "waiting": ("distributed", "workers", "sdk", "reads", "moving", "faults"),
+    "waiting": ("distributed", "workers", "sdk", "reads", "moving", "faults", "soak"),
 }
 FOLDERS = {"reads": "reads_distributed"}
 """Of suites whose folder has another name."""
