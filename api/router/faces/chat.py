@@ -26,6 +26,7 @@ from api.router.faces.fields import (
     sticky_of,
 )
 from api.router.faces.openai import OpenAIFace
+from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
 from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
 from domain.facts import Usage
@@ -90,37 +91,29 @@ class ChatRequest:
         return ChatCarriage(self)
 
 
-class ChatCarriage:
-    """To a backend that speaks the same: bytes pass."""
+class ChatCarriage(SameProtocol[ChatRequest]):
+    """See the module."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ()
     path = "/chat/completions"
-    headers = b""
 
-    def __init__(self, asked: ChatRequest) -> None:
-        self._asked = asked
+    @property
+    def cap_field(self) -> str:
+        """See `SameProtocol`."""
+        return self._asked.cap_field
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """See `Carriage.body`. On streams usage is asked for."""
+    def changed(self, upstream_model: str, grant: int) -> Fields:
+        """See `SameProtocol`. On streams usage is asked for."""
         asked = self._asked
-        call, changed = asked.call, {}
-        if upstream_model != call.model:
-            changed["model"] = Raw(_encode(upstream_model))
-        if call.cap != grant:
-            changed[asked.cap_field] = Raw(b"%d" % grant)
-        if call.stream and not asked.wants_usage:
+        changed = super().changed(upstream_model, grant)
+        if asked.call.stream and not asked.wants_usage:
             options = msgspec.json.decode(asked.fields["stream_options"]) if "stream_options" in asked.fields else None
             changed["stream_options"] = Raw(_encode({**(options or {}), "include_usage": True}))
-        return _encode({**asked.fields, **changed}) if changed else asked.sent
+        return changed
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
         return usage_of_answer(body, ceiling), body
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        """See `Carriage.refusal`: it is the caller's own protocol."""
-        del status
-        return body
 
     def relay(self, ceiling: int) -> EventRelay:
         """See `Carriage.relay`."""

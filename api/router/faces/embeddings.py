@@ -2,20 +2,16 @@
 
 from dataclasses import dataclass
 
-import msgspec
-from msgspec import Raw
-
 from api.router.errors import RouterError
 from api.router.faces.chat_stream import EventRelay
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import Fields, field_of, fields_of, first_unlisted, model_of, texts
 from api.router.faces.openai import OpenAIFace
+from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
 from domain.bound import EMBEDDINGS_FIELDS, text_bound
 from domain.facts import Usage
-
-_encode = msgspec.json.encode
 
 
 class EmbeddingsFace(OpenAIFace):
@@ -46,32 +42,15 @@ class EmbeddingsRequest:
         return EmbeddingsCarriage(self)
 
 
-class EmbeddingsCarriage:
-    """To a backend that speaks the same: bytes pass."""
+class EmbeddingsCarriage(SameProtocol[EmbeddingsRequest]):
+    """See the module."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ()
     path = "/embeddings"
-    headers = b""
-
-    def __init__(self, asked: EmbeddingsRequest) -> None:
-        self._asked = asked
-
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """See `Carriage.body`."""
-        del grant
-        asked = self._asked
-        if upstream_model == asked.call.model:
-            return asked.sent
-        return _encode({**asked.fields, "model": Raw(_encode(upstream_model))})
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
         return usage_of_answer(body, ceiling), body
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        """See `Carriage.refusal`."""
-        del status
-        return body
 
     def relay(self, ceiling: int) -> EventRelay:
         """See `Carriage.relay`. Nobody asks for a stream; a backend that sends one all the same is passed on."""

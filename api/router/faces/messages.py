@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import Raw
 
 from api.router.errors import RouterError
 from api.router.faces.anthropic import AnthropicFace
@@ -18,6 +17,7 @@ from api.router.faces.messages_bound import Look, looked
 from api.router.faces.messages_stream import MessagesRelay
 from api.router.faces.messages_to_chat import MessagesToChat
 from api.router.faces.messages_usage import usage_of_message
+from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
 from domain.bound import PLAIN_BETAS, text_bound
 from domain.facts import Usage
@@ -57,34 +57,24 @@ class MessagesRequest:
         return MessagesCarriage(self)
 
 
-class MessagesCarriage:
-    """To a backend that speaks the same: bytes pass."""
+class MessagesCarriage(SameProtocol[MessagesRequest]):
+    """See the module."""
 
-    __slots__ = ("_asked", "headers")
+    __slots__ = ("headers",)
     path = "/v1/messages"
 
     def __init__(self, asked: MessagesRequest) -> None:
-        self._asked = asked
+        super().__init__(asked)
         self.headers = protocol_headers(asked.version, asked.betas)
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """See `Carriage.body`. The caller stated the cap, and what it stated is granted or refused."""
-        asked = self._asked
-        changed = {}
-        if upstream_model != asked.call.model:
-            changed["model"] = Raw(_encode(upstream_model))
-        if asked.call.cap != grant:
-            changed["max_tokens"] = Raw(b"%d" % grant)
-        return _encode({**asked.fields, **changed}) if changed else asked.sent
+    @property
+    def cap_field(self) -> str:
+        """See `SameProtocol`. The caller stated the cap, and what it stated is granted or refused."""
+        return "max_tokens"
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
         return usage_of_message(body, ceiling), body
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        """See `Carriage.refusal`: it is the caller's own protocol."""
-        del status
-        return body
 
     def relay(self, ceiling: int) -> MessagesRelay:
         """See `Carriage.relay`."""

@@ -15,6 +15,7 @@ from api.router.faces.fields import Fields, cap_of, field_of, fields_of, first_u
 from api.router.faces.openai import OpenAIFace
 from api.router.faces.responses_stream import ResponsesRelay
 from api.router.faces.responses_usage import usage_of_response
+from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
 from domain.bound import (
     CONTEXT_BOUNDED_ITEM_PARTS,
@@ -85,34 +86,20 @@ class ResponsesRequest:
         return ResponsesCarriage(self)
 
 
-class ResponsesCarriage:
-    """To a backend that speaks the same: bytes pass."""
+class ResponsesCarriage(SameProtocol[ResponsesRequest]):
+    """See the module."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ()
     path = "/responses"
-    headers = b""
 
-    def __init__(self, asked: ResponsesRequest) -> None:
-        self._asked = asked
-
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """See `Carriage.body`."""
-        asked = self._asked
-        changed = {}
-        if upstream_model != asked.call.model:
-            changed["model"] = Raw(_encode(upstream_model))
-        if asked.call.cap != grant:
-            changed["max_output_tokens"] = Raw(b"%d" % grant)
-        return _encode({**asked.fields, **changed}) if changed else asked.sent
+    @property
+    def cap_field(self) -> str:
+        """See `SameProtocol`."""
+        return "max_output_tokens"
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
         return usage_of_response(body, ceiling), body
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        """See `Carriage.refusal`."""
-        del status
-        return body
 
     def relay(self, ceiling: int) -> ResponsesRelay:
         """See `Carriage.relay`."""
