@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import RouterError
-from api.router.faces.fields import Fields, field_of
+from api.router.faces.fields import Fields, field_of, first_unlisted
 from domain.bound import (
     CONTEXT_BOUNDED_BLOCKS,
     CONTEXT_BOUNDED_TOOLS,
@@ -21,7 +21,6 @@ PICTURE_TOKENS = 1600
 
 _MAX_NAME = 200
 _LIST, _TEXT, _NULL = b'["n'  # the first byte of a content
-_NOTHING = (b"null", b"false", b"[]", b"{}")
 _BLOCKS = "content must be text or a list of blocks"
 _VERSIONED = re.compile(r"(.*?)_\d{8}")
 
@@ -119,9 +118,8 @@ def looked(fields: Fields) -> Look:
     for tool in field_of(fields, "tools", _tools, "must be a list of objects") or ():
         seen.tool(tool)
     seen.cache(field_of(fields, "cache_control", _cache, "must be an object"))
-    for name, value in fields.items():
-        if name not in MESSAGES_FIELDS and bytes(value) not in _NOTHING:
-            seen.no_bound(name)
+    if (name := first_unlisted(fields, MESSAGES_FIELDS)) is not None:
+        seen.no_bound(name)
     if "speed" in fields and bytes(fields["speed"]) not in (b"null", b'"standard"'):
         seen.no_bound("speed")
     return seen
