@@ -52,3 +52,9 @@ def test_an_event_passes_as_soon_as_it_is_whole() -> None:
         sent_so_far += event + b"\n\n"
         seen += one.feed(event + b"\n\n")
         assert seen == sent_so_far
+
+
+def test_a_line_feed_that_was_cut_off_passes_at_once() -> None:
+    """It ends an event that has passed: whoever reads lines that end with both waits for it."""
+    one, event = relay(), b"event: ping\r\ndata: {}\r\n\r\n"
+    assert [one.feed(event[:-1]), one.feed(event[-1:]), one.feed(b"\n: x")] == [event[:-1], b"\n", b""]

@@ -67,12 +67,11 @@ def usage(wanted: dict[str, int] | None) -> Usage | None:
 # -- Anthropic's, to callers of OpenAI's protocol
 
 
-@pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("name", names("messages"))
-def test_events_become_chunks_wherever_they_are_cut(name: str, asked: bool) -> None:
+def test_events_become_chunks_wherever_they_are_cut(name: str) -> None:
     """Same chunks, same usage in the books; the end is withheld, and no chunk holds what the client does not know."""
     wanted = MESSAGES[name]
-    found, passed, withheld = same_however_cut(lambda: ChatOfMessages(asked, CEILING), stream("messages", name))
+    found, passed, withheld = same_however_cut(lambda: ChatOfMessages(True, CEILING), stream("messages", name))
     assert (found.usage, found.done, found.pieces) == (usage(wanted["usage"]), wanted["done"], wanted["pieces"])
     chunks = [data for _, data in datas(passed)]
     if error := AS_CHAT[name].get("error"):
@@ -80,13 +79,29 @@ def test_events_become_chunks_wherever_they_are_cut(name: str, asked: bool) -> N
     else:
         assert withheld.endswith(b"data: [DONE]\n\n")
         chunks += [data for _, data in datas(withheld)][:-1]
-        assert (b'"choices":[],' in withheld) is (asked and found.usage is not None)
+        assert (b'"choices":[],' in withheld) is (found.usage is not None)
     for data in chunks:
         chunk = ChatCompletionChunk.model_validate_json(data)
         exact(chunk)
-        assert ("usage" in json.loads(data)) is asked
+        assert "usage" in json.loads(data)
     if chunks:
         assert json.loads(chunks[0])["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+
+
+@pytest.mark.parametrize("name", names("messages"))
+def test_who_did_not_ask_sees_no_usage(name: str) -> None:
+    """The same chunks without, and the books have it."""
+    asked, silent = ChatOfMessages(True, CEILING), ChatOfMessages(False, CEILING)
+    shown, hidden = (b"".join(told(relay, stream("messages", name))) for relay in (asked, silent))
+    assert b'"usage"' not in hidden.replace(b'\\"usage\\"', b"")
+    assert silent.usage == asked.usage
+    with_usage = [json.loads(data) for _, data in datas(shown) if data != "[DONE]"]
+    without = [json.loads(data) for _, data in datas(hidden) if data != "[DONE]"]
+    assert without == [
+        {name: value for name, value in chunk.items() if name != "usage"}
+        for chunk in with_usage
+        if chunk.get("choices", True)
+    ]
 
 
 @pytest.mark.parametrize("name", names("messages"))
