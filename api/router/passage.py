@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
 from api.router.faces.face import Face
@@ -37,11 +39,13 @@ class Passage:
         ms = round((time.monotonic() - self.began) * 1000, 3)
         return Try(backend=self.backend, status=status, error=error, ms=ms)
 
-    def counted(self, output: int) -> Usage:
-        """What is charged where no usage was reported: about the input, and the output counted, at most what was granted."""
+    def counted(self, output: int, came_in: Usage | None = None) -> Usage:
+        """What is charged where no usage was reported: the input as far as it was told, else about what it has, and the output
+        counted, at most what was granted."""
         admitted = self.admitted
         call = admitted.call
-        return Usage(input=call.estimated_input, output=min(output, admitted.grant * call.choices))
+        known = came_in or Usage(input=call.estimated_input)
+        return replace(known, output=min(output, admitted.grant * call.choices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Streaming:
         """Books a stream by its last usage report, else by the events counted."""
         await self._outcomes.completed(
             passage.admitted,
-            relay.usage or passage.counted(relay.pieces),
+            relay.usage or passage.counted(relay.pieces, relay.came_in),
             backend=passage.backend,
             tries=(*passage.before, passage.tried(200)),
             estimated=relay.usage is None,

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from domain.service_key import Limits
 from tests.factgen import MemoryLog
 from tests.facts import facts_of
 from tests.fakes import FlightLog, InstantLog
+from tests.golden.corpus import stream as recorded
 from tests.waiting import until
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -86,6 +87,7 @@ class House:
         self.left = asyncio.Event()
         self.sent: list[tuple[str, str, bytes, bytes, float]] = []
         self.answer: Answered | UpstreamFailed = Answered()
+        self.published = MODEL
 
     def capture(self, partition: int, attempt: str, actual: int) -> None:
         """The gate frees room."""
@@ -114,7 +116,7 @@ class House:
         raise AssertionError("one backend: nothing is tried elsewhere")
 
     def model(self, name: str) -> PublishedModel | None:
-        return MODEL if name == "m" else None
+        return self.published if name == "m" else None
 
     async def anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
         raise RouterError("no_backend", "there is no other")
@@ -136,7 +138,7 @@ class House:
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
         ways = Ways(BackendChoice(BackendStates()))
         failover = Failover(forward, outcomes, ways, self, self.anew)
-        way = ways.first(MODEL, request, self.version)
+        way = ways.first(self.published, request, self.version)
         await failover.carry(exchange, admitted, ChatFace(), way)
 
     async def _receive(self) -> dict[str, Any]:
@@ -345,6 +347,20 @@ async def test_a_caller_who_leaves_pays_the_last_report_if_there_was_one(house: 
     house.left.set()
     await chatting
     assert (house.fact().cost, house.fact().estimated, house.body) == (9, False, CONTENT)
+
+
+async def test_a_caller_who_leaves_pays_the_input_that_was_told(house: House) -> None:
+    """A backend that says at the start what came in, and from which cache, leaves only the output to count."""
+    house.published = replace(MODEL, targets=(replace(TARGET, protocol="anthropic"),))
+    sent = recorded("messages", "cache").split(b"event: content_block_stop")[0].replace(b"18086", b"60")
+    house.answer = stream(sent, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: b"novel" in house.body, "the stream's beginning")
+    house.left.set()
+    await chatting
+    fact = house.fact()
+    assert (fact.abandoned, fact.estimated) == (True, True)
+    assert fact.usage == Usage(input=21, cached_input=60, cache_write=188, output=1)
 
 
 async def test_a_refusal_to_stream_is_a_plain_answer(house: House) -> None:

@@ -24,6 +24,7 @@ class EventRelay:
     """One per stream. `usage` is the last report, `pieces` counts the events that carried something, `done` says that the
     stream announced its end."""
 
+    came_in: Usage | None = None
     __slots__ = ("_asked", "_ceiling", "_half", "_tail", "_withheld", "done", "pieces", "usage")
 
     def __init__(self, asked: bool, ceiling: int) -> None:

@@ -75,6 +75,10 @@ class ChatOfMessages:
     def usage(self) -> Usage | None:
         return self._usage.usage
 
+    @property
+    def came_in(self) -> Usage | None:
+        return self._usage.came_in
+
     def feed(self, data: bytes) -> bytes:
         block = self._events.feed(data)
         return b"".join([self._shown(event) for event in events_of(block)]) if block else b""

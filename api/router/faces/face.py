@@ -16,11 +16,14 @@ Header = Callable[[bytes], bytes | None]
 
 
 class Relay(Protocol):
-    """One answer that streams. `usage` is the last report that can be true, `pieces` counts the events that carried
-    something, `done` says that the stream announced its end."""
+    """One answer that streams. `usage` is the last report that can be true, `came_in` what a protocol told of the input before
+    there was one, `pieces` counts the events that carried something, `done` says that the stream announced its end."""
 
     @property
     def usage(self) -> Usage | None: ...
+
+    @property
+    def came_in(self) -> Usage | None: ...
 
     @property
     def pieces(self) -> int: ...

@@ -30,20 +30,24 @@ _report = msgspec.json.Decoder(Report | None).decode
 
 
 class UsageOfStream:
-    """The reports of one stream, joined. `usage` is None until one said what was put out so far: what the first one says of
-    that is where it began."""
+    """The reports of one stream, joined. The first says what came in, and of what is put out where it begins: `usage` is None
+    until another one said that."""
 
-    __slots__ = ("_ceiling", "_report", "usage")
+    __slots__ = ("_ceiling", "_report", "came_in", "usage")
 
     def __init__(self, ceiling: int) -> None:
         self._ceiling = ceiling
         self._report: Report | None = None
+        self.came_in: Usage | None = None
         self.usage: Usage | None = None
 
     def began(self, said: Raw) -> None:
         """With what ``message_start`` says."""
         report = _read(said)
-        if report is not None and usage_of(joined(report, Report(output_tokens=0)), self._ceiling) is not None:
+        if report is None:
+            return
+        self.came_in = usage_of(joined(report, Report(output_tokens=0)), self._ceiling)
+        if self.came_in is not None:
             self._report = report
 
     def goes_on(self, said: Raw) -> None:
@@ -80,6 +84,10 @@ class MessagesRelay:
     @property
     def usage(self) -> Usage | None:
         return self._usage.usage
+
+    @property
+    def came_in(self) -> Usage | None:
+        return self._usage.came_in
 
     def feed(self, data: bytes) -> bytes:
         block = self._events.feed(data)

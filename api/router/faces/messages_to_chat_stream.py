@@ -55,6 +55,7 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 class MessagesOfChat:
     """See `Relay`. One per stream."""
 
+    came_in: Usage | None = None
     __slots__ = (
         "_blocks", "_call", "_ceiling", "_events", "_failed", "_finish", "_refused", "_started", "done", "pieces", "usage",
     )  # fmt: skip

@@ -24,6 +24,7 @@ _event = msgspec.json.Decoder(Event).decode
 class ResponsesRelay:
     """See `Relay`. One per stream."""
 
+    came_in: Usage | None = None
     __slots__ = ("_ceiling", "_events", "_withheld", "done", "pieces", "usage")
 
     def __init__(self, ceiling: int) -> None:
