@@ -7,6 +7,7 @@ compared with.
 import asyncio
 import contextlib
 import json
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Backend:
     refusing: dict[str, int] = field(default_factory=dict)
     failing: dict[str, Failing] = field(default_factory=dict)
     cutting: set[str] = field(default_factory=set)
+    share: float = 1.0
+    """Of the requests that are refused, failed or cut, where any are to be."""
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     claiming: dict[str, int] = field(default_factory=dict)
     """Models whose reports say so many prompt tokens, whatever was sent."""
@@ -54,6 +57,7 @@ class Backend:
     """The status of an answer to a GET."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Of each GET its path and what it was authorized by."""
+    _dice: random.Random = field(default_factory=lambda: random.Random(7))
     events: int = 0
     """Events of streams that found room in a connection."""
 
@@ -82,11 +86,12 @@ class Backend:
         body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))) or b"{}")
         request = Received(headers.get("x-request-id", ""), body.get("model", ""), first.split()[1], headers, body)
         self.received.append(request)
-        if status := self.refusing.get(request.model):
+        struck = self._dice.random() < self.share
+        if struck and (status := self.refusing.get(request.model)):
             refusal = {"error": {"message": "refused", "type": "server_error", "param": None, "code": "refused"}}
             await _send(writer, status, json.dumps(refusal).encode())
             return
-        if way := self.failing.get(request.model):
+        if struck and (way := self.failing.get(request.model)):
             await self._fail(way, bool(body.get("stream")), writer)
             return
         words = sum(len(str(message["content"]).split()) for message in body["messages"])
@@ -94,9 +99,9 @@ class Backend:
         tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 16
         usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
         if body.get("stream"):
-            await self._stream(request, usage, reader, writer)
+            await self._stream(request, usage, reader, writer, struck)
         else:
-            await self._plain(request, usage, writer)
+            await self._plain(request, usage, writer, struck)
 
     async def _fail(self, way: Failing, stream: bool, writer: asyncio.StreamWriter) -> None:
         if way == "stall":
@@ -117,20 +122,27 @@ class Backend:
         await writer.drain()
         raise ConnectionResetError
 
-    async def _plain(self, request: Received, usage: dict[str, int], writer: asyncio.StreamWriter) -> None:
+    async def _plain(
+        self, request: Received, usage: dict[str, int], writer: asyncio.StreamWriter, struck: bool
+    ) -> None:
         await self._gate(request)
         content = f"{self.word} " * usage["completion_tokens"]
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "length"}
         doc = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request.model}
         answer = json.dumps({**doc, "choices": [choice], "usage": usage}).encode()
         self.served[request.id] = usage["prompt_tokens"], usage["completion_tokens"]
-        if request.model in self.cutting:
+        if struck and request.model in self.cutting:
             writer.write(_head(200, "application/json", len(answer)) + answer[: len(answer) // 2])
             raise ConnectionResetError
         await _send(writer, 200, answer)
 
     async def _stream(
-        self, request: Received, usage: dict[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        request: Received,
+        usage: dict[str, int],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        struck: bool,
     ) -> None:
         options = request.body.get("stream_options") or {}
         writer.write(_head(200, "text/event-stream", None))
@@ -139,7 +151,7 @@ class Backend:
                 await self._gate_or_departure(request, reader)
             choice = {"index": 0, "delta": {"content": f"{self.word} "}, "finish_reason": None}
             await self._event(request, writer, [choice], None)
-            if request.model in self.cutting and number * 2 >= usage["completion_tokens"]:
+            if struck and request.model in self.cutting and number * 2 >= usage["completion_tokens"]:
                 self.served[request.id] = usage["prompt_tokens"], number + 1
                 raise ConnectionResetError
         await self._event(request, writer, [{"index": 0, "delta": {}, "finish_reason": "length"}], None)

@@ -15,8 +15,8 @@ from commands.ports import UpstreamResponse
 from domain.facts import Try, Usage
 from domain.upstream_status import Said
 
-SLOW_MS = 1000.0
-"""A failure that takes longer was waited for."""
+SLOW_MS = 4000.0
+"""A failure that takes longer was waited for: as long as a connection is, at least."""
 
 
 @dataclass(slots=True)
