@@ -84,10 +84,8 @@ class Engine:
                 marks = {**self._marks, **{span.partition: span.end for span in batch.spans}}
             else:
                 marks = dict(self._sink.marks())
-        with self._moved:
-            self._marks = marks
-            self._moved.notify_all()
-        return outcome
+            self._move(marks)
+            return outcome
 
     def _batch(self, decoded: Decoded) -> Batch:
         by_partition: dict[int, list[tuple[Record, Event | Poisoned]]] = {}
@@ -246,9 +244,13 @@ class Engine:
                         self._replay(self._waiting(first))
                 self._idle = {first.id for first in idle}
                 self._blocked = self._blocking()
-            with self._moved:
-                self._marks = marks
-                self._moved.notify_all()
+            self._move(marks)
+
+    def _move(self, marks: dict[int, Mark]) -> None:
+        """With the lock: who has the view stand still finds the watermark where the sink is."""
+        with self._moved:
+            self._marks = marks
+            self._moved.notify_all()
 
     def offsets(self, partitions: int) -> list[int]:
         """The next offset of each partition."""
@@ -266,9 +268,7 @@ class Engine:
         with self._lock:
             marks = dict(sink.marks())
             old, self._sink = self._sink, sink
-            with self._moved:
-                self._marks = marks
-                self._moved.notify_all()
+            self._move(marks)
             old.close()
 
     @contextmanager

@@ -1,7 +1,8 @@
 """The engine: every record once, in order, chained where it must be; what cannot be taken in gives way by policy."""
 
 from datetime import UTC, datetime
-from threading import Thread
+from threading import Condition, Event, Thread, current_thread
+from unittest.mock import patch
 
 import pytest
 
@@ -221,3 +222,33 @@ def test_events_that_wait_behind_nothing_are_applied() -> None:
     assert parking.parked("view") == []
     assert sorted(offset for _, _, offset in sink.held) == list(range(9))
     assert [offset for org, _, offset in sink.held if org == "acme"] == [1, 3, 5, 7]
+
+
+def test_a_view_that_stands_still_is_where_its_watermark_says() -> None:
+    """Whoever gets to have the view stand still right after a batch finds the batch in the watermark."""
+    sink = MemorySink()
+    fed = engine(sink, Policy.STOP, MemoryParking())
+    records = two_orgs_in_one_partition()
+    seen: list[tuple[dict[int, Mark], dict[int, Mark]]] = []
+    applied = Event()
+
+    def look() -> None:
+        applied.wait()
+        with fed.standing_still():
+            seen.append((fed.marks(), dict(sink.at)))
+
+    class Told(Condition):
+        """Whoever tells that the view moved lets another thread look first, if that gets to."""
+
+        def __enter__(self) -> bool:
+            if current_thread() is not looking:
+                applied.set()
+                looking.join(0.3)
+            return super().__enter__()
+
+    looking = Thread(target=look)
+    looking.start()
+    with patch.object(fed, "_moved", Told()):
+        fed.feed(records)
+        looking.join()
+    assert seen == [({3: Mark(9, 0, 9)}, {3: Mark(9, 0, 9)})]
