@@ -24,6 +24,7 @@ from infra.adapters.clickhouse import open_analytics
 from infra.adapters.ids import new_id
 from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_reader import KafkaLogReader
+from infra.adapters.kafka_tail import KafkaTail
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_directory import RowDirectory
 from infra.adapters.row_parking import RowParking
@@ -69,8 +70,10 @@ async def open_distributed_reads(
         file = await starting.until("PostgreSQL", lambda: PostgresViews(postgres))
         stack.callback(file.close)
         readers = {topic: SharedReader(partial(KafkaLogReader, kafka, topic)) for topic in (CONTROL, FACTS)}
-        for reader in readers.values():
+        tails = {topic: KafkaTail(kafka, topic) for topic in (CONTROL, FACTS)}
+        for topic, reader in readers.items():
             stack.callback(reader.close)
+            stack.callback(tails[topic].close)
         catalog, parking = Catalog(file), RowParking(file)
         stores = all_stores(catalog, analytics)
         views = {store.name: StoredView(store, parking, policy, clock) for store, policy, _ in stores}
@@ -78,7 +81,7 @@ async def open_distributed_reads(
             store.name: Projection(store, views[store.name], partial(KafkaBulkReader, kafka, store.topic))
             for store, *_ in stores
         }
-        freshness = Freshness(views, readers, parking, clock)
+        freshness = Freshness(views, tails, parking, clock)
         standstill = Standstill(freshness, views)
         metrics.gauges("tollhouse_view_lag_records", "Records that a view lacks", "view", standstill.lags)
         look = partial(every, _LOOK_SECONDS, partial(asyncio.to_thread, standstill.look))

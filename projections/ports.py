@@ -144,6 +144,9 @@ class Store(Protocol):
     def live(self) -> int:
         """The version in use; the first call makes it."""
 
+    def marks(self) -> Mapping[int, Mark]:
+        """The watermark of the live version, as of now: empty before the first."""
+
     def create(self) -> int:
         """A new, empty version beside the live one."""
 

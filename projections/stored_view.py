@@ -8,12 +8,8 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from domain.errors import Unavailable
 from projections.engine import Clock, Engine, Policy
 from projections.ports import Mark, Parking, Sink, Store
-
-_SWITCHES = 3
-"""A view is not switched so often within one question."""
 
 
 class StoredView:
@@ -27,13 +23,7 @@ class StoredView:
 
     def marks(self) -> Mapping[int, Mark]:
         """The watermark of the live version, as the store has it now."""
-        for _ in range(_SWITCHES):
-            try:
-                return self.sink.marks()
-            except Unavailable as error:
-                if error.code != "version_replaced":
-                    raise
-        return self.sink.marks()
+        return self._store.marks()
 
     @property
     def sink(self) -> Sink:

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from api.read import audit, budgets, events, operators, organization, requests, usage
+from api.read.arrivals import Arrivals
 from api.read.deps import ReadDeps
 from api.read.entrance import Entrance
 from api.read.errors import answer_errors
@@ -19,6 +20,7 @@ def create_app(deps: ReadDeps) -> FastAPI:
     One event loop must both serve it and feed `deps.keyring`."""
     app = FastAPI(title="Tollhouse read API", version="1", openapi_url=OPENAPI, docs_url=DOCS, redoc_url=None)
     app.state.deps = deps
+    app.state.arrivals = Arrivals(deps.freshness)
     app.state.operations = Operations(deps.new_id)
     answer_errors(app)
     for module in _ROUTERS:

@@ -21,7 +21,6 @@ class AuditParams(Params):
 async def audit(call: Reading, org: str, query: Annotated[AuditParams, Query()]) -> Response:
     call.sees_all_of(org)
     before = None if query.cursor is None else _number(query.cursor)
-    await call.caught_up(NAME)
     standing = await call.standing(NAME, org=org)
     found = await call.ask(call.deps.audit.page, org, before, query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
@@ -33,7 +32,6 @@ async def audit(call: Reading, org: str, query: Annotated[AuditParams, Query()])
 async def verify(call: Reading) -> Response:
     """`broken_at` is the number of the first entry that does not follow on the one before it."""
     call.platform()
-    await call.caught_up(NAME)
     standing = await call.standing(NAME)
     check = await call.ask(call.deps.audit.verify)
     doc = {"valid": check.broken_at is None, "entries": check.entries, "broken_at": check.broken_at, "head": check.head}

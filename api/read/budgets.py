@@ -33,7 +33,6 @@ class ManyBudgets(OneBudget):
 @router.get("", summary="Budgets with their balances, by id")
 async def budgets(call: Reading, org: str, query: Annotated[ManyBudgets, Query()]) -> Response:
     call.sees(org)
-    await call.caught_up(*_VIEWS)
     standing = await call.standing(*_VIEWS, org=org)
     after = "" if query.cursor is None else told_by(query.cursor)
     if query.as_of is None:
@@ -51,7 +50,6 @@ async def budgets(call: Reading, org: str, query: Annotated[ManyBudgets, Query()
 @router.get("/{budget}", summary="One budget with its balance")
 async def budget(call: Reading, org: str, budget: str, query: Annotated[OneBudget, Query()]) -> Response:
     call.sees(org)
-    await call.caught_up(*_VIEWS)
     standing = await call.standing(*_VIEWS, org=org)
     if query.as_of is None:
         found = await call.ask(call.deps.budgets.get, org, budget, call.deps.clock())

@@ -1,7 +1,5 @@
 """One authenticated read: what it may see, how new the views must be for it, and how it is answered."""
 
-import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -10,6 +8,7 @@ import msgspec
 from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.read.arrivals import Arrivals
 from api.read.deps import ReadDeps
 from api.read.entrance import READER
 from api.read.readers import Reader
@@ -18,8 +17,6 @@ from domain import organization
 from domain.errors import Forbidden, NotFound, ViewBehind
 from projections.reads.freshness import Position, Standing, parse_position
 from projections.reads.usage import Dimension
-
-_POLL_SECONDS = 0.01
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +27,7 @@ class Call:
     """See the module. `position` is what the caller wants the views to have."""
 
     deps: ReadDeps
+    arrivals: Arrivals
     reader: Reader
     position: Position | None
 
@@ -68,16 +66,13 @@ class Call:
 
     async def reached(self, views: Sequence[str], positions: Sequence[Position]) -> bool:
         """Whether `views` have all of `positions`, now or within the time that a read waits."""
-        deadline = time.monotonic() + self.deps.patience
-        while not await self.ask(self.deps.freshness.have, views, positions):
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(_POLL_SECONDS)
-        return True
+        return await self.arrivals.reached(views, positions, self.deps.patience)
 
     async def standing(self, *views: str, org: str | None = None) -> Standing:
-        """How complete `views` are: to be asked before they are."""
-        return await self.ask(self.deps.freshness.standing, views, org)
+        """Waits as `caught_up`, and says how complete `views` are: to be asked before they are."""
+        looked = await self.ask(self.deps.freshness.look, views, org)
+        await self.caught_up(*views)
+        return await self.ask(self.deps.freshness.standing, looked)
 
     # -- asking and answering
 
@@ -98,7 +93,8 @@ def completeness(standing: Standing) -> dict[str, Any]:
 
 async def _call(request: Request, x_tollhouse_position: Annotated[str | None, Header()] = None) -> Call:
     position = None if x_tollhouse_position is None else parse_position(x_tollhouse_position)
-    return Call(request.app.state.deps, request.scope[READER], position)
+    state = request.app.state
+    return Call(state.deps, state.arrivals, request.scope[READER], position)
 
 
 Reading = Annotated[Call, Depends(_call)]

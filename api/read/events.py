@@ -64,7 +64,6 @@ async def all_events(
 @router.get("/admin/v1/events/{event}", summary="One event")
 async def event(call: Reading, event: str) -> Response:
     call.platform()
-    await call.caught_up(*_VIEWS)
     standing = await call.standing(*_VIEWS)
     found = await call.ask(call.deps.events.find, event)
     if found is None:
@@ -75,8 +74,8 @@ async def event(call: Reading, event: str) -> Response:
 async def _events(
     call: Call, request: Request, org: str | None, place: Place | None, limit: int, last: str | None
 ) -> Response:
-    await call.caught_up(*_VIEWS)
     if _EVENT_STREAM in request.headers.get("accept", ""):
+        await call.caught_up(*_VIEWS)
         if last is not None:
             place = parse_place(last)
         if place is None:

@@ -123,7 +123,6 @@ async def _answer(
     found = query.buckets(width, call.deps.clock())
     buckets = list(found if whole else islice(found, size + 1))
     page = buckets if whole else buckets[:size]
-    await call.caught_up(NAME)
     standing = await call.standing(NAME, org=org)
     rows: list[UsageRow] = []
     if page and not nothing:

@@ -53,7 +53,6 @@ async def requests(call: Reading, org: str, query: Annotated[RequestParams, Quer
     since, until = query.moments()
     wanted = Filter(org=org, since=since, until=until, only=call.own(query.only()), code=query.code)
     before = None if query.cursor is None else _place(query.cursor)
-    await call.caught_up(NAME)
     standing = await call.standing(NAME, org=org)
     if query.format != "json":
         rows = _rows(call.deps.requests.stream(wanted))

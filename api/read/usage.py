@@ -43,7 +43,6 @@ async def usage(call: Reading, org: str, query: Annotated[UsageParams, Query()])
     groups = query.groups()
     wanted = Filter(org=org, since=since, until=until, only=call.own(query.only()))
     question = UsageQuery(filter=wanted, width=query.bucket, zone=query.zone(), group_by=groups)
-    await call.caught_up(NAME)
     standing = await call.standing(NAME, org=org)
     rows = [shown(row, groups) for row in await call.ask(call.deps.usages.totals, question)]
     if query.format != "json":

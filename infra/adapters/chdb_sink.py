@@ -69,6 +69,11 @@ class AnalyticsView(Protocol):
         """Rows for an event that was parked. Raises `Poisoned`."""
 
 
+def _marks(analytics: Analytics, name: str, version: int) -> dict[int, Mark]:
+    sql = f"SELECT partition, offset, position, events FROM {name}_marks_{version} FINAL"
+    return {row.partition: Mark(row.offset, row.position, row.events) for row in analytics.query(MarkRow, sql)}
+
+
 class AnalyticsSink:
     """`projections.ports.Sink` of one version of one view. `live`: it is opened as the live one."""
 
@@ -80,10 +85,7 @@ class AnalyticsSink:
 
     def marks(self) -> Mapping[int, Mark]:
         """See `Sink`."""
-        sql = f"SELECT partition, offset, position, events FROM {self._view.name}_marks_{self._version} FINAL"
-        return {
-            row.partition: Mark(row.offset, row.position, row.events) for row in self._analytics.query(MarkRow, sql)
-        }
+        return _marks(self._analytics, self._view.name, self._version)
 
     def apply(self, batch: Batch) -> Outcome:
         """See `Sink`."""
@@ -171,6 +173,10 @@ class AnalyticsStore:
         with self._catalog.file.arranging() as db:
             version = live_version(db, self.name)
             return self._add(db) if version is None else version
+
+    def marks(self) -> Mapping[int, Mark]:
+        """See `Store`."""
+        return _marks(self._analytics, self.name, self.live())
 
     def create(self) -> int:
         """See `Store`. Versions left over go first."""

@@ -4,15 +4,13 @@ Guarantees: as `kafka_reader`. librdkafka fetches ahead of what is read, in thre
 so that no partition's records wait behind another's.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import monotonic
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from domain.errors import LogUnavailable
 from domain.ids import PARTITIONS
+from infra.adapters.kafka_consuming import answering, consumer, taken
 from infra.adapters.kafka_headers import linked
 from projections.ports import CONTROL, FACTS, Record
 
@@ -21,14 +19,6 @@ PATIENCE = 5.0
 
 _AHEAD_KBYTES = 16_384
 _FETCH_BYTES = 4 << 20
-_LONG_POLL_MS = 100
-_FULL_MS = 10
-"""When a full queue is looked at again; librdkafka's own second is longer than a batch takes."""
-
-_POLL_SECONDS = 0.05
-_RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
-
-_log = logging.getLogger("tollhouse.kafka")
 
 
 class KafkaBulkReader:
@@ -42,12 +32,12 @@ class KafkaBulkReader:
 
     def read(self, partition: int, offset: int, limit: int) -> Sequence[Record]:
         """See `LogReader`."""
-        with _answering():
+        with answering():
             return self._lanes[partition].read(offset, limit)
 
     def ends(self) -> Sequence[int]:
         """See `LogReader`."""
-        with _answering():
+        with answering():
             return [lane.ask_end() for lane in self._lanes]
 
     def wait(self, seen: Sequence[int], timeout: float) -> bool:
@@ -68,23 +58,8 @@ class _Lane:
     """One partition; `_at` is the offset that its consumer gives next."""
 
     def __init__(self, servers: str, topic: str, partition: int, patience: float) -> None:
-        self._place, self._patience = (topic, partition), patience
+        self._servers, self._place, self._patience = servers, (topic, partition), patience
         self._chained = topic == CONTROL
-        self._settings = {
-            "bootstrap.servers": servers,
-            "client.id": "tollhouse-bulk",
-            "group.id": "tollhouse-bulk",  # librdkafka wants one; nothing is ever committed to it
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",  # an offset that is gone is an error, never another offset
-            "allow.auto.create.topics": False,
-            "queued.max.messages.kbytes": _AHEAD_KBYTES,
-            "fetch.message.max.bytes": _FETCH_BYTES,
-            "fetch.wait.max.ms": _LONG_POLL_MS,
-            "fetch.queue.backoff.ms": _FULL_MS,
-            "reconnect.backoff.ms": _RECONNECT_MS,
-            "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
-        }
         self._consumer: Consumer | None = None
         self._at, self._end = -1, 0
 
@@ -94,7 +69,11 @@ class _Lane:
         if offset != self._at:
             self._used().assign([TopicPartition(*self._place, offset)])
             self._at = offset
-        messages = self._taken(min(limit, self._end - offset))
+        try:
+            messages = taken(self._used(), min(limit, self._end - offset), self._patience)
+        except KafkaException:
+            self._at = -1
+            raise
         place = self._place[1]
         if self._chained:
             records = [Record(place, m.offset(), m.value() or b"", *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]  # what is received has an offset, bytes and a list of headers
@@ -112,30 +91,12 @@ class _Lane:
             self._consumer.close()
             self._consumer = None
 
-    def _taken(self, wanted: int) -> list[Message]:
-        """At least one message: so many are there."""
-        deadline = monotonic() + self._patience
-        while True:
-            found = self._used().consume(wanted, _POLL_SECONDS)
-            for message in found:
-                if (error := message.error()) is not None:
-                    self._at = -1
-                    raise KafkaException(error)
-            if found:
-                return found
-            if monotonic() > deadline:
-                self._at = -1
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-
     def _used(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer(self._settings, logger=_log)
+            self._consumer = consumer(
+                self._servers,
+                "bulk",
+                queued_max_messages_kbytes=_AHEAD_KBYTES,
+                fetch_message_max_bytes=_FETCH_BYTES,
+            )
         return self._consumer
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as error:
-        raise LogUnavailable(f"Kafka cannot be read: {error.args[0]}") from error

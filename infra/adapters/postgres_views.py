@@ -60,6 +60,11 @@ class PostgresViews:
             for statement in SCHEMA.split(";"):
                 connection.execute(translated(statement))
 
+    def query(self, sql: str, parameters: Sequence[Any], /) -> list[TupleRow]:
+        """See `Rows`."""
+        with self._borrowed() as connection:
+            return connection.execute(translated(sql), parameters).fetchall()
+
     @contextmanager
     def reading(self) -> Iterator["Session"]:
         """See `Rows`."""

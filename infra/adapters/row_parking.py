@@ -30,33 +30,30 @@ class RowParking:
 
     def parked(self, projection: str | None = None, *, dropped: bool = False) -> Sequence[Parked]:
         """See `Parking`."""
-        with self._file.reading() as db:
-            found = db.execute(
-                f"SELECT {_COLUMNS} FROM parked WHERE dropped = ? AND projection = coalesce(?, projection)"
-                ' ORDER BY projection, partition, "offset"',
-                (int(dropped), projection),
-            )
-            return [_parked(row) for row in found]
+        found = self._file.query(
+            f"SELECT {_COLUMNS} FROM parked WHERE dropped = ? AND projection = coalesce(?, projection)"
+            ' ORDER BY projection, partition, "offset"',
+            (int(dropped), projection),
+        )
+        return [_parked(row) for row in found]
 
     def first(self, projection: str) -> Sequence[Parked]:
         """See `Parking`."""
-        with self._file.reading() as db:
-            found = db.execute(
-                f"SELECT {_COLUMNS} FROM parked WHERE dropped = 0 AND projection = ?"
-                ' AND (partition, org, "offset") IN (SELECT partition, org, min("offset") FROM parked'
-                "  WHERE dropped = 0 AND projection = ? GROUP BY partition, org)"
-                ' ORDER BY partition, "offset"',
-                (projection, projection),
-            )
-            return [_parked(row) for row in found]
+        found = self._file.query(
+            f"SELECT {_COLUMNS} FROM parked WHERE dropped = 0 AND projection = ?"
+            ' AND (partition, org, "offset") IN (SELECT partition, org, min("offset") FROM parked'
+            "  WHERE dropped = 0 AND projection = ? GROUP BY partition, org)"
+            ' ORDER BY partition, "offset"',
+            (projection, projection),
+        )
+        return [_parked(row) for row in found]
 
     def get(self, id: str) -> Parked:
         """See `Parking`."""
-        with self._file.reading() as db:
-            row = db.execute(f"SELECT {_COLUMNS} FROM parked WHERE id = ? AND dropped = 0", (id,)).fetchone()
-        if row is None:
+        found = self._file.query(f"SELECT {_COLUMNS} FROM parked WHERE id = ? AND dropped = 0", (id,))
+        if not found:
             raise NotFound(f"no parked event {id}")
-        return _parked(row)
+        return _parked(found[0])
 
     def release(self, id: str) -> None:
         """See `Parking`."""

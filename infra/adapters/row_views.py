@@ -23,6 +23,9 @@ SCHEMA = Path(__file__).with_suffix(".sql").read_text()
 HASH_ROWS = 10_000
 """Rows hashed at a time. Part of what a fingerprint is."""
 
+_LIVE = "SELECT version FROM catalog WHERE name = ? AND live = 1"
+_LIVE_MARKS = f'SELECT partition, "offset", position, events FROM marks WHERE name = ? AND version = ({_LIVE})'
+
 _pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
@@ -58,6 +61,9 @@ class Rows(Protocol):
 
     shared: bool
 
+    def query(self, sql: str, parameters: Sequence[Any], /) -> list[tuple[Any, ...]]:
+        """The rows of one query, as of one moment."""
+
     def reading(self) -> AbstractContextManager[Database]:
         """One snapshot of everything."""
 
@@ -85,7 +91,7 @@ class Rows(Protocol):
 
 def live_version(db: Database, name: str) -> int | None:
     """The live version of a view, None before its first."""
-    row = db.execute("SELECT version FROM catalog WHERE name = ? AND live = 1", (name,)).fetchone()
+    row = db.execute(_LIVE, (name,)).fetchone()
     return None if row is None else row[0]
 
 
@@ -222,8 +228,13 @@ class Catalog:
 
     def live(self, name: str) -> int | None:
         """The live version, None before the first."""
-        with self.file.reading() as db:
-            return live_version(db, name)
+        found = self.file.query(_LIVE, (name,))
+        return found[0][0] if found else None
+
+    def marks(self, name: str) -> Mapping[int, Mark]:
+        """The watermark of the live version of a view in this store."""
+        found = self.file.query(_LIVE_MARKS, (name, name))
+        return {partition: Mark(offset, position, events) for partition, offset, position, events in found}
 
     def add(self, name: str, db: Database) -> int:
         """The number of a new version; the first is live at once."""
@@ -259,6 +270,10 @@ class RowStore:
         with self._catalog.file.arranging() as db:
             version = live_version(db, self.name)
             return self._create(db) if version is None else version
+
+    def marks(self) -> Mapping[int, Mark]:
+        """See `Store`."""
+        return self._catalog.marks(self.name)
 
     def create(self) -> int:
         """See `Store`. Versions left over from a rebuild that did not end go first."""

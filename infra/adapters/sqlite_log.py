@@ -239,6 +239,10 @@ class SqliteLogReader:
                 self._known = (version, [_end(self._connection, lane) for lane in lanes])
             return self._known[1]
 
+    def end(self, partition: int) -> int:
+        """The next offset of a partition, as of now."""
+        return self.ends()[partition]
+
     def wait(self, seen: Sequence[int], timeout: float) -> bool:
         """See `LogReader`. Another process writes the file, so it is asked again every few milliseconds."""
         deadline = time.monotonic() + timeout

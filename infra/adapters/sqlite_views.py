@@ -6,7 +6,7 @@ with their watermark, and come again from the log.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class ViewsFile:
         self._closed = False
         with self._borrowed() as connection:
             connection.executescript(SCHEMA)
+
+    def query(self, sql: str, parameters: Sequence[Any], /) -> list[tuple[Any, ...]]:
+        """See `Rows`."""
+        with self._borrowed() as connection:
+            return connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

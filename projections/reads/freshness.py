@@ -1,11 +1,11 @@
 """How far the views are: whether one has what a position token names, and up to when it surely is complete.
 
 Guarantees: an answer computed after `standing` was asked holds everything that happened up to its `as_of`, as far as the
-log had it then. Not promised: anything about what is on its way to the log.
+log had it when it was looked at. Not promised: anything about what is on its way to the log.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from msgspec import Struct
 from domain import envelope as wire
 from domain.errors import invalid
 from domain.ids import PARTITIONS, partition_of
-from projections.ports import CONTROL, LogReader, Mark, Parked, Parking, Record
+from projections.ports import CONTROL, Mark, Parked, Parking, Record
 
 _TOKEN = re.compile(r"j(\d{1,18})|f(\d{1,3})\.(\d{1,18})")
 _HEADER = "x-tollhouse-position"
@@ -61,13 +61,33 @@ class Watched(Protocol):
         """The watermark."""
 
 
+class Tail(Protocol):
+    """Where a topic ends, and single records. Any thread. Raises `LogUnavailable`."""
+
+    partitions: int
+
+    def end(self, partition: int) -> int:
+        """The next offset of a partition, as of now."""
+
+    def read(self, partition: int, offset: int, limit: int) -> Sequence[Record]:
+        """See `projections.ports.LogReader`."""
+
+
+class Looked(Struct, frozen=True):
+    """What the log held at the moment `now`: by view the end of each partition that concerns who asked, `org` None: all."""
+
+    now: datetime
+    org: str | None
+    ends: Mapping[str, Mapping[int, int]]
+
+
 class Freshness:
     """Asks the engines of the views (by name) and the log. `readers` by topic. Any thread."""
 
     def __init__(
         self,
         engines: Mapping[str, Watched],
-        readers: Mapping[str, LogReader],
+        readers: Mapping[str, Tail],
         parking: Parking,
         clock: Callable[[], datetime],
     ) -> None:
@@ -78,48 +98,62 @@ class Freshness:
         """Every view."""
         return list(self._engines)
 
-    def have(self, views: Iterable[str], positions: Sequence[Position]) -> bool:
-        """Whether each of `views` has those of `positions` that concern it: journal positions concern views of control
-        events, the others views of facts. Raises `Unavailable`."""
-        for view in views:
-            concerning = [position for position in positions if _concerns(position, self._engines[view].topic)]
-            if concerning and not _have(self._engines[view].marks(), concerning):
-                return False
-        return True
+    def have(self, view: str, wanted: Sequence[Sequence[Position]]) -> list[bool]:
+        """Of each of `wanted` whether the view has all of its positions: journal positions concern views of control events,
+        the others views of facts. Raises `Unavailable`."""
+        engine = self._engines[view]
+        marks = engine.marks()
+        return [_have(marks, [p for p in positions if _concerns(p, engine.topic)]) for positions in wanted]
+
+    def concerned(self, views: Iterable[str], positions: Iterable[Position]) -> list[str]:
+        """Those of `views` that some of `positions` concern."""
+        wanted = list(positions)
+        return [view for view in views if any(_concerns(p, self._engines[view].topic) for p in wanted)]
 
     def ends(self, org: str | None = None) -> list[Position]:
         """What is in the log now: the last record of each facts partition (of the organization's, if there is one)."""
-        facts = next(reader for topic, reader in self._readers.items() if topic != CONTROL)
-        chosen = range(facts.partitions) if org is None else [partition_of(org)]
-        ends = facts.ends()
-        return [Position(partition=p, offset=ends[p] - 1) for p in chosen if ends[p]]
+        facts = next(topic for topic in self._readers if topic != CONTROL)
+        ends = self._ends(facts, org)
+        return [Position(partition=p, offset=end - 1) for p, end in ends.items() if end]
 
-    def standing(self, views: Iterable[str], org: str | None = None) -> Standing:
-        """As of now if `views` have all that the log has (of the organization's partition), else as of the first event
-        that is missing or parked."""
+    def look(self, views: Iterable[str], org: str | None = None) -> Looked:
+        """Where the log ends, as far as it concerns `views` (and the organization)."""
         now = self._clock()
-        return Standing(min((self._complete(self._engines[view], org, now) for view in views), default=now), now)
+        topics = {view: self._engines[view].topic for view in views}
+        ends = {topic: self._ends(topic, org) for topic in set(topics.values())}
+        return Looked(now, org, {view: ends[topic] for view, topic in topics.items()})
+
+    def standing(self, looked: Looked) -> Standing:
+        """As of then if the views have by now all that the log had, else as of the first event that is missing or parked."""
+        moments = [looked.now]
+        for view, ends in looked.ends.items():
+            moments += self._missing(self._engines[view], ends)
+            moments += [
+                _waiting_since(parked)
+                for parked in self._parking.parked(view)
+                if looked.org is None or parked.org in ("", looked.org)
+            ]
+        return Standing(min(moments), looked.now)
 
     def lag(self, view: str) -> int:
         """How many records of the log are not in the view yet."""
         engine = self._engines[view]
         marks = engine.marks()
-        ends = self._readers[engine.topic].ends()
-        return sum(max(0, end - marks.get(p, Mark()).offset) for p, end in enumerate(ends))
+        ends = self._ends(engine.topic, None)
+        return sum(max(0, end - marks.get(p, Mark()).offset) for p, end in ends.items())
 
-    def _complete(self, engine: Watched, org: str | None, now: datetime) -> datetime:
-        reader = self._readers[engine.topic]
-        ends, marks = reader.ends(), engine.marks()
-        chosen = range(reader.partitions) if org is None or engine.topic == CONTROL else [partition_of(org)]
-        moments = [now]
-        for partition in chosen:
+    def _ends(self, topic: str, org: str | None) -> dict[int, int]:
+        reader = self._readers[topic]
+        chosen = range(reader.partitions) if org is None or topic == CONTROL else [partition_of(org)]
+        return {partition: reader.end(partition) for partition in chosen}
+
+    def _missing(self, engine: Watched, ends: Mapping[int, int]) -> Iterator[datetime]:
+        """When the first event happened that each partition lacks."""
+        marks = engine.marks()
+        for partition, end in ends.items():
             at = marks.get(partition, Mark()).offset
-            if at < ends[partition]:
-                moments += [_happened(record) for record in reader.read(partition, at, 1)[:1]]
-        for parked in self._parking.parked(engine.name):
-            if org is None or parked.org in ("", org):
-                moments.append(_waiting_since(parked))
-        return min(moments)
+            if at < end:
+                yield from map(_happened, self._readers[engine.topic].read(partition, at, 1)[:1])
 
 
 def _concerns(position: Position, topic: str) -> bool:

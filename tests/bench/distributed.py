@@ -3,10 +3,8 @@
 import os
 import secrets
 import signal
-import statistics
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,13 +16,11 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from infra.stack import Stack
-from tests.bench import load
+from tests.bench import freshness, load
 from tests.bench.processes import free_port, own_cpu_seconds, process
 from tests.bench.product import Server, commands_per_second
 
 FRESH_SECONDS = 10
-FRESH_PER_SECOND = 200
-SENDERS = 8
 ADMINS = 64
 
 
@@ -106,7 +102,8 @@ def bench(folder: Path, backend: str, plain: str, seconds: int, gateway: int, re
         print(f"views: {lag:,} records behind at the end of the load, {_caught_up(made):.1f} s to zero")
         _fed(made)
         print(f"commands/s, {ADMINS} admins: {commands_per_second(made.control, ADMINS, seconds / 2):,.0f}")
-        _freshness(made, url, key, plain)
+        read = made.read
+        print(freshness.measured(made.gateway, read.url, read.admin_key, key, plain, FRESH_SECONDS, [gateway]))
         for name in ("balances", "usage"):
             print(f"{made.read.rebuild(name)} (from Kafka)")
 
@@ -140,47 +137,3 @@ def _fed(made: House) -> None:
     print(
         f"facts to balances, one agent alone: {int(facts):,} in {float(seconds):.1f} s: {int(facts) / float(seconds):,.0f}/s"
     )
-
-
-def _freshness(made: House, url: str, key: str, plain: str) -> None:
-    """Milliseconds from an answer to its request being in the read API, while other requests go through: 200 a second are
-    asked for, and those that were answered are counted."""
-    stop, sent = threading.Event(), [0] * SENDERS
-    senders = [threading.Thread(target=_paced, args=(url, key, plain, stop, sent, n)) for n in range(SENDERS)]
-    began = time.monotonic()
-    for sender in senders:
-        sender.start()
-    found: list[float] = []
-    deadline = time.monotonic() + FRESH_SECONDS
-    try:
-        while time.monotonic() < deadline:
-            position, answered = _asked(url, key, plain)
-            made.read.call("GET", "/read/v1/orgs/bench/budgets/cap", position=position)
-            found.append((time.monotonic() - answered) * 1000)
-    finally:
-        stop.set()
-        for sender in senders:
-            sender.join()
-    reached = sum(sent) / (time.monotonic() - began)
-    found.sort()
-    print(
-        f"freshness at {reached:.0f} requests/s ({FRESH_PER_SECOND} asked for): p50 {statistics.median(found):.0f} ms, "
-        f"p99 {found[int(len(found) * 0.99)]:.0f} ms ({len(found)} reads)"
-    )
-
-
-def _paced(url: str, key: str, plain: str, stop: threading.Event, sent: list[int], number: int) -> None:
-    due = time.monotonic()
-    while not stop.is_set():
-        _asked(url, key, plain)
-        sent[number] += 1
-        due += SENDERS / FRESH_PER_SECOND
-        time.sleep(max(0.0, due - time.monotonic()))
-
-
-def _asked(url: str, key: str, plain: str) -> tuple[str, float]:
-    """The position of an answered request, and when its answer was there."""
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, plain.encode(), headers), timeout=30) as answer:
-        answer.read()
-        return str(answer.headers["x-tollhouse-position"]), time.monotonic()

@@ -1,0 +1,61 @@
+"""confluent-kafka's consumer without a consumer group: whoever reads says where."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from domain.errors import LogUnavailable
+
+_LONG_POLL_MS = 100
+_FULL_MS = 10
+"""When a full queue is looked at again; librdkafka's own second is longer than a batch takes."""
+
+_POLL_SECONDS = 0.05
+_RECONNECT_MS, _RECONNECT_MAX_MS = 20, 500
+
+_log = logging.getLogger("tollhouse.kafka")
+
+
+def consumer(servers: str, name: str, **more: Any) -> Consumer:
+    """One that connects when it is used. `more` are librdkafka's settings, with _ for each dot."""
+    settings = {
+        "bootstrap.servers": servers,
+        "client.id": f"tollhouse-{name}",
+        "group.id": f"tollhouse-{name}",  # librdkafka wants one; nothing is ever committed to it
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",  # an offset that is gone is an error, never another offset
+        "allow.auto.create.topics": False,
+        "fetch.wait.max.ms": _LONG_POLL_MS,
+        "fetch.queue.backoff.ms": _FULL_MS,
+        "reconnect.backoff.ms": _RECONNECT_MS,
+        "reconnect.backoff.max.ms": _RECONNECT_MAX_MS,
+    }
+    return Consumer(settings | {name.replace("_", "."): value for name, value in more.items()}, logger=_log)
+
+
+def taken(used: Consumer, wanted: int, patience: float) -> list[Message]:
+    """At least one message and at most `wanted`, of what is assigned: so many are there. Raises `KafkaException`."""
+    deadline = monotonic() + patience
+    while True:
+        found = used.consume(wanted, _POLL_SECONDS)
+        for message in found:
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+        if found:
+            return found
+        if monotonic() > deadline:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """What Kafka does not answer is `LogUnavailable`."""
+    try:
+        yield
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka cannot be read: {error.args[0]}") from error
