@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ BROKER_COUNTS = (1, 3)
 
 _OTHERS = ("postgres", "redis", "clickhouse")
 _NAMED = Postgres | Redis | ClickHouse
+
+_LOOK_SECONDS = 0.01
 
 
 class ServerStatus(msgspec.Struct):
@@ -137,8 +140,11 @@ class Stack:
         running.kill(*self._started(name))
 
     def pause(self, name: str) -> None:
-        """SIGSTOP to one server and its children. Raises `NotFound` if it does not run."""
-        running.send(*self._started(name), signal.SIGSTOP)
+        """SIGSTOP to one server and its children; returns once it stands still. Raises `NotFound` if it does not run."""
+        server, process = self._started(name)
+        running.send(server, process, signal.SIGSTOP)
+        while process.running:  # the signal is taken when its threads are next woken
+            time.sleep(_LOOK_SECONDS)
 
     def resume(self, name: str) -> None:
         """SIGCONT after `pause`."""

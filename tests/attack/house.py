@@ -55,7 +55,7 @@ async def target() -> AsyncIterator[Target]:
             for _ in range(50):
                 answer = await eventually(partial(lab.chat, key, OPENAI), lambda answer: answer.status != 503)
                 assert answer.status == 200
-        assert await lab.rows(HARD)
+        assert await eventually(lambda: lab.rows(HARD), bool)
         before = await _standing(lab)
         yield made
         await settled(made, before)
