@@ -96,7 +96,7 @@ class Embedded:
 
     @property
     def commands(self) -> Commands:
-        return Commands(self.journal, self.clock, self.secrets, self.acknowledged)
+        return Commands(self.journal, self.clock, self.secrets, self.acknowledged, self.keyring)
 
     def reconciliation(self) -> Reconciliation:
         return Reconciliation(self.balances, self.writer, self.keyring, self.log.ends)

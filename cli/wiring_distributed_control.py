@@ -66,7 +66,7 @@ class Control:
     def mounts(self) -> Mapping[str, App]:
         core = self.core
         deps = AdminDeps(
-            commands=Commands(self.journal, core.clock, core.secrets, self.acknowledged),
+            commands=Commands(self.journal, core.clock, core.secrets, self.acknowledged, core.keyring),
             directory=ProvenDirectory(core.keyring, PROOF_SECONDS),
             secrets=core.secrets,
             balances=lambda: RowBalances(self.views),
@@ -92,7 +92,8 @@ class Control:
     async def acknowledged(self, position: int) -> None:
         """Returns once everything up to a journal position is in the topic and in this process's view, whichever process
         forwards it. Raises `LogUnavailable` when that takes too long."""
-        nudge = asyncio.ensure_future(self.relay.wait_for(position)) if self.leader.leading else None
+        if self.leader.leading:
+            self.relay.wake()
         try:
             async with asyncio.timeout(PATIENCE):
                 await self.core.follower.reached(position)
@@ -100,10 +101,6 @@ class Control:
             raise LogUnavailable(
                 "the change is recorded but not yet forwarded; it will be once the log is back, repeat the command then"
             ) from None
-        finally:
-            if nudge is not None:
-                nudge.cancel()
-                await asyncio.gather(nudge, return_exceptions=True)
 
     async def look(self) -> None:
         """Asks the journal whether it has something that is not in the topic."""

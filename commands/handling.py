@@ -1,25 +1,33 @@
 """How every command is carried out: once per Idempotency-Key, against the versions it was decided on, and known to the
 gateways before it is answered.
 
-    1. A key used before answers what it answered then (`Conflict` if it was used for something else).
-    2. The plan reads streams, decides, and composes the answer. It may run again: it must have no effect of its own.
-    3. Events and ledger entry are appended in one transaction, if every stream read is still at the version read.
-       Without an If-Match a lost race runs the plan again.
-    4. The answer waits until the relay has forwarded the last event.
+    1. The plan reads streams, decides, and composes the answer. It may run again: it must have no effect of its own.
+    2. Events and ledger entry are appended in one transaction, if every stream read is still at the version read and the
+       key was not used before.
+    3. The answer waits until the relay has forwarded the last event.
+
+A plan runs first on what this process knows of the streams, which may be of a moment ago: what it then appends rests on
+the versions that are checked with the append, so it is as good as any. Whatever else comes of it (a refusal, a stream or
+a key that is not as it was thought) says nothing, and it runs again, in a thread, on what the journal holds:
+
+    4. A key used before answers what it answered then (`Conflict` if it was used for something else).
+    5. What the plan raises now is the answer. Without an If-Match a lost race runs it again.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from commands.ports import Answer, Clock, Journal, LedgerEntry, Secrets
+from commands.ports import Answer, Clock, Journal, LedgerEntry, Secrets, Streams
 from domain.envelope import Envelope, decode
-from domain.errors import Conflict, VersionConflict
+from domain.errors import Conflict, TollhouseError, Unavailable, VersionConflict
 from domain.ids import made_id, uuid7
 from domain.registry import SCHEMAS, decide_stream, decode_event, evolve_stream
+
+T = TypeVar("T")
 
 RACES = 20
 """Times a command is decided again after somebody else was first."""
@@ -54,17 +62,42 @@ class _Stream:
     version: int
 
 
+class _Unanswered(Exception):
+    """Somebody must be asked who may take his time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """`Streams` as the journal holds them. To be asked in a thread."""
+
+    journal: Journal
+
+    def known(self, org: str, kind: str, id: str) -> tuple[Any, int]:
+        stored = self.journal.load(f"{org}/{kind}/{id}")
+        state = None
+        for body in stored:
+            state = evolve_stream(kind, state, decode_event(decode(body)))
+        return state, len(stored)
+
+
 @dataclass(slots=True)
 class Changes:
-    """One run of a plan: the streams it has read, and the events it wants."""
+    """One run of a plan: the streams it has read, and the events it wants. `hurried`: it must not wait for anybody."""
 
     request: Request
-    journal: Journal
+    streams: Streams
     clock: Clock
     secrets: Secrets
+    hurried: bool = False
     events: list[Envelope] = field(default_factory=list)
     expected: dict[str, int] = field(default_factory=dict)
-    _streams: dict[str, _Stream] = field(default_factory=dict)
+    _read: dict[str, _Stream] = field(default_factory=dict)
+
+    def asked(self, question: Callable[[], T]) -> T:
+        """What others than the journal answer to `question`, which may take its time."""
+        if self.hurried:
+            raise _Unanswered
+        return question()
 
     def new_id(self, prefix: str) -> str:
         """A fresh id, sortable by time."""
@@ -96,14 +129,11 @@ class Changes:
 
     def _stream(self, org: str, kind: str, id: str) -> _Stream:
         name = f"{org}/{kind}/{id}"
-        if name not in self._streams:
-            stored = [decode(body) for body in self.journal.load(name)]
-            state = None
-            for envelope in stored:
-                state = evolve_stream(kind, state, decode_event(envelope))
-            self._streams[name] = _Stream(state, len(stored))
-            self.expected[name] = len(stored)
-        return self._streams[name]
+        found = self._read.get(name)
+        if found is None:
+            found = self._read[name] = _Stream(*self.streams.known(org, kind, id))
+            self.expected[name] = found.version
+        return found
 
     def _envelope(self, org: str, stream: str, version: int, event: msgspec.Struct) -> Envelope:
         return Envelope(
@@ -126,46 +156,78 @@ Plan = Callable[[Changes], Reply]
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Carries out plans. `acknowledged` waits until everything up to a journal position has been forwarded."""
+    """Carries out plans. `acknowledged` waits until everything up to a journal position has been forwarded. `streams`: what
+    this process knows without asking the journal; None: nothing."""
 
     journal: Journal
     clock: Clock
     secrets: Secrets
     acknowledged: Callable[[int], Awaitable[None]]
+    streams: Streams | None = None
 
     async def execute(self, request: Request, plan: Plan) -> Answer:
         """The answer of `plan`, carried out once. Raises what the plan raises, `VersionConflict`, `Conflict`
         (``idempotency_key_reused``, ``secret_not_repeatable``) and `Unavailable`; after `LogUnavailable` the command is
         recorded, and its repetition answers."""
-        answer = await asyncio.to_thread(self._carry_out, request, plan)
+        answer = await self._carried_out(request, plan)
         if not request.dry_run:
             await self.acknowledged(answer.position)
         return answer
 
-    def _carry_out(self, request: Request, plan: Plan) -> Answer:
-        for _ in range(RACES):
-            if request.key is not None and (known := self.journal.answered(request.actor, request.key)) is not None:
-                return _repeated(known, request.fingerprint)
-            changes = Changes(request, self.journal, self.clock, self.secrets)
-            reply = plan(changes)
-            if request.dry_run:
-                return Answer(200, msgspec.json.encode({"events": changes.events}), 0)
-            etag = None if reply.version is None else f'"{reply.version}"'
-            answer = Answer(reply.status, reply.body, 0, etag, reply.sealed)
-            try:
-                return msgspec.structs.replace(answer, position=self._append(request, changes, answer))
-            except VersionConflict:
-                if request.if_match is not None:
-                    raise
-            except Conflict as error:
-                if error.code != "command_id_taken":
-                    raise
-        raise VersionConflict("others kept changing the same; try again")
+    async def _carried_out(self, request: Request, plan: Plan) -> Answer:
+        answer = await self._at_first_sight(request, plan)
+        races = 0
+        while answer is None:
+            if races == RACES:
+                raise VersionConflict("others kept changing the same; try again")
+            races += 1
+            answer = await self._considered(request, plan)
+        return answer
 
-    def _append(self, request: Request, changes: Changes, answer: Answer) -> int:
-        expected = changes.expected if changes.events else {}
+    async def _at_first_sight(self, request: Request, plan: Plan) -> Answer | None:
+        """None: what this process knows was not enough, or of the past."""
+        if self.streams is None or request.dry_run:
+            return None
+        changes = Changes(request, self.streams, self.clock, self.secrets, hurried=True)
+        try:
+            return await self._appended(changes, plan(changes))
+        except Unavailable:
+            raise
+        except (TollhouseError, _Unanswered):
+            return None
+
+    async def _considered(self, request: Request, plan: Plan) -> Answer | None:
+        """None: somebody else was first."""
+        changes = Changes(request, Journaled(self.journal), self.clock, self.secrets)
+        found = await asyncio.to_thread(self._decided, changes, plan)
+        if isinstance(found, Answer):
+            return found
+        try:
+            return await self._appended(changes, found)
+        except VersionConflict:
+            if request.if_match is not None:
+                raise
+        except Conflict as error:
+            if error.code != "command_id_taken":
+                raise
+        return None
+
+    def _decided(self, changes: Changes, plan: Plan) -> Reply | Answer:
+        """What the plan replies, or what there is to answer without an append."""
+        request = changes.request
+        if request.key is not None and (known := self.journal.answered(request.actor, request.key)) is not None:
+            return _repeated(known, request.fingerprint)
+        reply = plan(changes)
+        if request.dry_run:
+            return Answer(200, msgspec.json.encode({"events": changes.events}), 0)
+        return reply
+
+    async def _appended(self, changes: Changes, reply: Reply) -> Answer:
+        request, etag = changes.request, None if reply.version is None else f'"{reply.version}"'
+        answer = Answer(reply.status, reply.body, 0, etag, reply.sealed)
         ledger = None if request.key is None else (request.actor, request.key, LedgerEntry(request.fingerprint, answer))
-        return self.journal.append(changes.events, expected, ledger)
+        position = await self.journal.appended(changes.events, changes.expected, ledger)
+        return msgspec.structs.replace(answer, position=position)
 
 
 def _repeated(entry: LedgerEntry, fingerprint: str) -> Answer:

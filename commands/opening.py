@@ -65,8 +65,8 @@ class Opening:
     async def _fence(self, partitions: range) -> dict[int, int]:
         """Step 1: the new epoch of each partition."""
 
-        def journal() -> tuple[dict[int, int], int]:
-            epochs, events, expected = {}, [], {}
+        def decided() -> tuple[dict[int, int], list[Envelope], dict[str, int]]:
+            epochs, events, expected = dict[int, int](), list[Envelope](), dict[str, int]()
             for partition in partitions:
                 stream = f"{PLATFORM}/{gate_epoch.KIND}/{partition}"
                 past = self.journal.load(stream)
@@ -87,10 +87,10 @@ class Opening:
                         data=fenced,
                     )
                 )
-            return epochs, self.journal.append(events, expected, None)
+            return epochs, events, expected
 
-        epochs, position = await asyncio.to_thread(journal)
-        await self.relayed(position)
+        epochs, events, expected = await asyncio.to_thread(decided)
+        await self.relayed(await self.journal.appended(events, expected, None))
         return epochs
 
     async def _announce(self, partition: int, epoch: int) -> int:

@@ -63,12 +63,12 @@ class CommandRow(Struct, frozen=True, kw_only=True):
 
 
 class Journal(Protocol):
-    """The record of control events. Synchronous; call it in a thread."""
+    """The record of control events. Call what is synchronous in a thread."""
 
     def load(self, stream: str) -> Sequence[bytes]:
         """The envelopes of one stream, in order; empty if it never was."""
 
-    def append(
+    async def appended(
         self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
     ) -> int:
         """Appends all of `events` or none, in one transaction with the ledger entry (actor, key, entry).
@@ -80,6 +80,13 @@ class Journal(Protocol):
 
     def answered(self, actor: str, key: str) -> LedgerEntry | None:
         """The ledger entry of a command that was carried out."""
+
+
+class Streams(Protocol):
+    """States of streams, as somebody knows them."""
+
+    def known(self, org: str, kind: str, id: str) -> tuple[Any, int]:
+        """State and version as they are or once were; (None, 0): it never was, as far as is known here."""
 
 
 class Feed(Protocol):

@@ -42,11 +42,15 @@ class Relay:
                 _log.warning("relay stopped, starting again from the tail: %s", error)
                 await asyncio.sleep(self._poll)
 
+    def wake(self) -> None:
+        """There is something to forward."""
+        self._wake.set()
+
     async def wait_for(self, position: int) -> None:
         """Returns once everything up to `position` is in the topic. Raises `LogUnavailable` when that takes too long."""
         if position <= self.position:
             return
-        self._wake.set()
+        self.wake()
         reached = asyncio.get_running_loop().create_future()
         self._waiting[reached] = position
         try:

@@ -27,7 +27,8 @@ def order_write_off(changes: Changes, balances: Balances, org: str, id: str, rea
     if changes.state(org, write_off.KIND, id) is not None:
         attempts: tuple[str, ...] = (id,)
     else:
-        attempts = tuple(attempt for request, attempt in _unconfirmed(balances, org) if id in (request, attempt))
+        unconfirmed = changes.asked(lambda: _unconfirmed(balances, org))
+        attempts = tuple(attempt for request, attempt in unconfirmed if id in (request, attempt))
     if not attempts:
         raise Conflict("no attempt of this request is unconfirmed", code="not_unconfirmed")
     for attempt in attempts:

@@ -24,6 +24,7 @@ FRESH = 0.7
 LATELY = 1.0
 """Seconds that a view which is no longer fresh may be waited for. One that has been older for longer is refused at once."""
 
+_NEVER = (0, 0)
 _GATES = [(gate_epoch.KIND, PLATFORM, str(partition)) for partition in range(PARTITIONS)]
 
 
@@ -155,6 +156,11 @@ class Keyring:
     def state(self, kind: str, org: str, name: str) -> Any:
         """The aggregate's state, None if it never was."""
         return self._states.get((kind, org, name))
+
+    def known(self, org: str, kind: str, name: str) -> tuple[Any, int]:
+        """The aggregate's state and version, (None, 0) if it never was."""
+        found = kind, org, name
+        return self._states.get(found), self._versions.get(found, _NEVER)[0]
 
     def version_of(self, kind: str, org: str, name: str) -> tuple[int, int]:
         """The aggregate's version, and the journal position it was created at. Raises `KeyError`."""

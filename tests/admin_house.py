@@ -144,7 +144,7 @@ async def admin_house(folder: Path) -> AsyncIterator[House]:
     secrets, keyring, books = InstallationSecrets(SECRET), Keyring(), Books()
     topic = Topic(keyring)
     relay = Relay(journal, topic, poll=0.01, patience=0.3)
-    commands = Commands(journal, clock, secrets, relay.wait_for)
+    commands = Commands(journal, clock, secrets, relay.wait_for, keyring)
     app = create_app(
         AdminDeps(
             commands, KeyringDirectory(keyring), secrets, lambda: books, lambda: pytest.fail("not asked for"), clock

@@ -85,7 +85,7 @@ class MemoryJournal:
     def load(self, stream: str) -> Sequence[bytes]:
         return self.streams.get(stream, [])
 
-    def append(
+    async def appended(
         self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
     ) -> int:
         assert all(len(self.load(stream)) == version for stream, version in expected.items())

@@ -8,7 +8,8 @@ import psycopg
 from eventsourcing.persistence import PersistenceError
 
 from commands.ports import Clock
-from infra.adapters.postgres_committer import PATIENCE, PostgresCommitter
+from infra.adapters.group_commit import PATIENCE
+from infra.adapters.postgres_committer import PostgresCommitter
 from infra.adapters.recorded_journal import RecordedJournal
 
 

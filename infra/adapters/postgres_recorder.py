@@ -5,21 +5,21 @@ process and in all others: so commit order is position order, nothing commits be
 checked under the lock stays true. The library's database functions would drop that lock and are never used.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from eventsourcing.persistence import PersistenceError, StoredEvent
+from eventsourcing.persistence import PersistenceError
 from eventsourcing.postgres import ConnectionPool, PostgresApplicationRecorder, PostgresDatastore
-from msgspec import Struct
 from msgspec.structs import astuple, replace
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
 
 from commands.ports import CommandRow
-from domain.errors import Conflict, VersionConflict
+from infra.adapters.group_commit import Append, Outcome
+from infra.adapters.group_rules import Known
 from infra.adapters.postgres import LOCK_SECONDS, Connections, begun, transaction
 from infra.adapters.recorded_journal import COMMANDS, EVENTS
 
@@ -56,21 +56,6 @@ class InDoubt(PersistenceError):
     """The connection was lost while a commit was acknowledged: it is done or will never be."""
 
 
-class Append(Struct, frozen=True):
-    """One command, as `Journal.append` takes it."""
-
-    events: Sequence[StoredEvent]
-    expected: Mapping[str, int]
-    row: CommandRow | None
-
-
-EventRow = tuple[str, int, str, bytes, int]
-"""Stream, version, type, bytes and position of an event."""
-
-Outcome = int | Conflict
-"""What became of one command: its position, or why it was refused."""
-
-
 class _Pool(ConnectionPool[Connection[DictRow]]):
     """The library's pool, over `Connections`."""
 
@@ -104,7 +89,7 @@ class _Datastore(PostgresDatastore):
 
 
 class PostgresRecorder(PostgresApplicationRecorder):
-    """Of `infra.adapters.recorded_journal.Recorder` everything but `commit`: that is `PostgresCommitter`."""
+    """Of `infra.adapters.recorded_journal.Recorder` everything but `commits`: that is `PostgresCommitter`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(_Datastore(url), events_table_name=EVENTS)
@@ -161,56 +146,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
         self.datastore.close()
 
 
-class _Known:
-    """What the journal holds of the streams and keys of a group, and will hold after those commands that were let in.
-
-    `positions` are drawn for all events of the group, those of refused commands too: they become holes. `end`: the last one.
-    """
-
-    def __init__(
-        self, versions: dict[str, int], taken: set[tuple[str, str]], positions: Sequence[int], end: int
-    ) -> None:
-        self._versions, self._taken = versions, taken
-        self._positions, self._end = positions, end
-
-    def let_in(self, appends: Sequence[Append]) -> tuple[list[Outcome], list[EventRow], list[CommandRow]]:
-        """What becomes of each command, and the rows to insert."""
-        outcomes, events, rows = list[Outcome](), list[EventRow](), list[CommandRow]()
-        drawn = iter(self._positions)
-        for append in appends:
-            refusal = self._refusal(append)
-            positions = [next(drawn) for _ in append.events]
-            if refusal is not None:
-                outcomes.append(refusal)
-                continue
-            self._end = positions[-1] if positions else self._end
-            outcomes.append(self._end)
-            for event, at in zip(append.events, positions, strict=True):
-                events.append((str(event.originator_id), event.originator_version, event.topic, event.state, at))
-            if append.row is not None:
-                rows.append(replace(append.row, position=self._end))
-        return outcomes, events, rows
-
-    def _refusal(self, append: Append) -> Conflict | None:
-        row, versions = append.row, self._versions
-        if row is not None and (row.actor, row.key) in self._taken:
-            return Conflict("this Idempotency-Key was used", code="command_id_taken")
-        for stream, version in append.expected.items():
-            if versions[stream] != version:
-                return VersionConflict(f"{stream} is at version {versions[stream]}, not {version}")
-        after: dict[str, int] = {}
-        for event in append.events:
-            stream, version = str(event.originator_id), event.originator_version
-            if version <= after.get(stream, versions[stream]):
-                return VersionConflict(f"{stream} has a version {version}")
-            after[stream] = version
-        versions.update(after)
-        if row is not None:
-            self._taken.add((row.actor, row.key))
-        return None
-
-
-def _asked(connection: Connection[DictRow], appends: Sequence[Append]) -> Callable[[], _Known]:
+def _asked(connection: Connection[DictRow], appends: Sequence[Append]) -> Callable[[], Known]:
     """Asks for what is known of the group; the answers are read once the pipeline is synced."""
     streams = {stream for append in appends for stream in append.expected}
     streams.update(str(event.originator_id) for append in appends for event in append.events)
@@ -220,8 +156,8 @@ def _asked(connection: Connection[DictRow], appends: Sequence[Append]) -> Callab
     positions = connection.execute(_DRAW, (sum(len(append.events) for append in appends),))
     end = connection.execute(_END)
 
-    def read() -> _Known:
-        return _Known(
+    def read() -> Known:
+        return Known(
             {row["stream"]: row["version"] for row in versions},
             {(row["actor"], row["key"]) for row in taken},
             sorted(row["position"] for row in positions),

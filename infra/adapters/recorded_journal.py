@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from commands.ports import Answer, Clock, CommandRow, LedgerEntry, Stored
 from domain.envelope import Envelope, encode
 from domain.errors import Unavailable
+from infra.adapters.group_commit import Append, GroupCommit
 from infra.adapters.sealing import Sealing
 
 EVENTS = "events"
@@ -34,8 +35,9 @@ class Recorder(Protocol):
     def create_table(self) -> None:
         """Makes what is not there."""
 
-    def commit(self, events: Sequence[StoredEvent], expected: Mapping[str, int], row: CommandRow | None) -> int:
-        """Events, expectations and ledger row in one transaction, or none of them.
+    @property
+    def commits(self) -> GroupCommit:
+        """Commits events, expectations and ledger row of a command in one transaction, or none of them.
 
         Answers the position of the last event; with no events, the end of the journal (0 if it is empty). Raises
         `Conflict` (``command_id_taken``) before `VersionConflict`: of equal commands the later one must find the answer
@@ -89,11 +91,16 @@ class RecordedJournal:
     def append(
         self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
     ) -> int:
-        """See `Journal.append`."""
-        stored = [StoredEvent(event.stream, event.version, event.type, encode(event)) for event in events]
-        row = None if ledger is None else self._row(*ledger)
-        with self._using():
-            return self._recorder.commit(stored, expected, row)
+        """As `appended`, in a thread."""
+        with self._told():
+            return self._recorder.commits.append(self._append(events, expected, ledger))
+
+    async def appended(
+        self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
+    ) -> int:
+        """See `Journal.appended`."""
+        with self._told():
+            return await self._recorder.commits.appended(self._append(events, expected, ledger))
 
     def answered(self, actor: str, key: str) -> LedgerEntry | None:
         """See `Journal.answered`."""
@@ -124,7 +131,8 @@ class RecordedJournal:
         return int((self._clock() - KEPT).timestamp())
 
     def close(self) -> None:
-        """Closes the store once the calls under way have ended. Later calls raise `Unavailable`."""
+        """Closes the store once the calls under way have ended, and what was to be appended is. Later calls raise
+        `Unavailable`."""
         with self._calls:
             self._closed = True
             self._calls.wait_for(lambda: self._running == 0)
@@ -132,20 +140,32 @@ class RecordedJournal:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Keeps the store open meanwhile: closing it under a running statement may crash the process. A failing store
-        answers as `Unavailable`."""
+        """Keeps the store open meanwhile: closing it under a running statement may crash the process."""
         with self._calls:
             if self._closed:
                 raise Unavailable("the journal is closed", code="journal_unavailable")
             self._running += 1
         try:
-            yield
-        except self.failures as error:
-            raise Unavailable(f"the journal cannot be used: {error}", code="journal_unavailable") from error
+            with self._told():
+                yield
         finally:
             with self._calls:
                 self._running -= 1
                 self._calls.notify_all()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A failing store answers as `Unavailable`."""
+        try:
+            yield
+        except self.failures as error:
+            raise Unavailable(f"the journal cannot be used: {error}", code="journal_unavailable") from error
+
+    def _append(
+        self, events: Sequence[Envelope], expected: Mapping[str, int], ledger: tuple[str, str, LedgerEntry] | None
+    ) -> Append:
+        stored = [StoredEvent(event.stream, event.version, event.type, encode(event)) for event in events]
+        return Append(stored, expected, None if ledger is None else self._row(*ledger))
 
     def _row(self, actor: str, key: str, entry: LedgerEntry) -> CommandRow:
         answer = entry.answer

@@ -1,13 +1,13 @@
-"""The tables of the SQLite journal: an `eventsourcing` recorder that writes the command ledger in the same transaction.
+"""The tables of the SQLite journal: an `eventsourcing` recorder that commits many commands, with their ledger,
+at once.
 
 Positions are declared primary keys, so nothing (not even VACUUM) renumbers them. SQLite has one writer at a time, hence
 commit order is position order and nothing commits below a position that was read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from eventsourcing.persistence import StoredEvent
 from eventsourcing.sqlite import (
     SQLiteApplicationRecorder,
     SQLiteConnection,
@@ -15,9 +15,11 @@ from eventsourcing.sqlite import (
     SQLiteCursor,
     SQLiteDatastore,
 )
+from msgspec.structs import astuple
 
 from commands.ports import CommandRow
-from domain.errors import Conflict, VersionConflict
+from infra.adapters.group_commit import Append, GroupCommit, Outcome
+from infra.adapters.group_rules import Known
 from infra.adapters.recorded_journal import COMMANDS, EVENTS
 
 _TABLES = (
@@ -40,6 +42,14 @@ _TABLES = (
     body BLOB,
     PRIMARY KEY (actor, key)) WITHOUT ROWID""",
     f"CREATE INDEX IF NOT EXISTS {COMMANDS}_sealed ON {COMMANDS} (at) WHERE sealed AND body IS NOT NULL",
+)
+
+_VERSION = f"SELECT MAX(originator_version) FROM {EVENTS} WHERE originator_id = ?"
+_TAKEN = f"SELECT 1 FROM {COMMANDS} WHERE actor = ? AND key = ?"
+_INSERT_EVENT = f"INSERT INTO {EVENTS} (originator_id, originator_version, topic, state, rowid) VALUES (?,?,?,?,?)"
+_INSERT_ROW = (
+    f"INSERT INTO {COMMANDS} ({', '.join(CommandRow.__struct_fields__)}) "
+    f"VALUES ({','.join('?' * len(CommandRow.__struct_fields__))})"
 )
 
 
@@ -67,36 +77,31 @@ class LedgerRecorder(SQLiteApplicationRecorder):
 
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS)
-        columns = "originator_id, originator_version, topic, state"
-        self.insert_events_statement = f"INSERT INTO {EVENTS} ({columns}) VALUES (?,?,?,?)"
+        self.commits = GroupCommit(self.commit_all)
 
     def construct_create_table_statements(self) -> list[str]:
         return list(_TABLES)
 
-    def commit(self, events: Sequence[StoredEvent], expected: Mapping[str, int], row: CommandRow | None) -> int:
-        """See `Recorder`."""
+    def commit_all(self, appends: Sequence[Append]) -> list[Outcome]:
+        """Appends what can be, in the order given, in one transaction. One that is refused does not hold up the others."""
         with self.datastore.transaction(commit=True) as c:
-            if row is not None:
-                _claim(c, row)
-            positions = self._insert_expected(c, events, expected)
-            position = positions[-1] if positions else self._max_notification_id(c) or 0
-            if row is not None:
-                c.execute(
-                    f"UPDATE {COMMANDS} SET position = ? WHERE actor = ? AND key = ?", (position, row.actor, row.key)
-                )
-            return position
-
-    def _insert_expected(
-        self, c: SQLiteCursor, events: Sequence[StoredEvent], expected: Mapping[str, int]
-    ) -> Sequence[int]:
-        if events or expected:
             c.execute(f"DELETE FROM {EVENTS} WHERE 0")  # takes the write lock, so that what is read below stays true
-        for stream, version in expected.items():
-            c.execute(f"SELECT MAX(originator_version) AS version FROM {EVENTS} WHERE originator_id = ?", (stream,))
-            at = c.fetchone()["version"] or 0
-            if at != version:
-                raise VersionConflict(f"{stream} is at version {at}, not {version}")
-        return self._insert_events(c, events) or ()
+            outcomes, events, rows = self._known(c, appends).let_in(appends)
+            c.executemany(_INSERT_EVENT, events)
+            c.executemany(_INSERT_ROW, [astuple(row) for row in rows])
+            return outcomes
+
+    def _known(self, c: SQLiteCursor, appends: Sequence[Append]) -> Known:
+        streams = {stream for append in appends for stream in append.expected}
+        streams.update(str(event.originator_id) for append in appends for event in append.events)
+        keys = {(append.row.actor, append.row.key) for append in appends if append.row is not None}
+        end = self._max_notification_id(c) or 0
+        return Known(
+            {stream: _one(c, _VERSION, (stream,)) or 0 for stream in streams},
+            {key for key in keys if _one(c, _TAKEN, key) is not None},
+            range(end + 1, end + 1 + sum(len(append.events) for append in appends)),
+            end,
+        )
 
     def command(self, actor: str, key: str) -> CommandRow | None:
         """See `Recorder`."""
@@ -117,7 +122,8 @@ class LedgerRecorder(SQLiteApplicationRecorder):
             c.execute(f"UPDATE {COMMANDS} SET body = NULL WHERE sealed AND body IS NOT NULL AND at <= ?", (before,))
 
     def close(self) -> None:
-        """See `Recorder`."""
+        """See `Recorder`. What waits is carried out first."""
+        self.commits.close()
         self.datastore.close()
 
 
@@ -126,12 +132,7 @@ def _command(row: Any) -> CommandRow:
     return CommandRow(**values)
 
 
-def _claim(c: SQLiteCursor, row: CommandRow) -> None:
-    names = row.__struct_fields__
-    c.execute(
-        f"INSERT INTO {COMMANDS} ({', '.join(names)}) VALUES ({','.join('?' * len(names))}) "
-        "ON CONFLICT DO NOTHING RETURNING 1",
-        [getattr(row, name) for name in names],
-    )
-    if c.fetchone() is None:
-        raise Conflict("this Idempotency-Key was used", code="command_id_taken")
+def _one(c: SQLiteCursor, statement: str, parameters: tuple[str, ...]) -> Any:
+    c.execute(statement, parameters)
+    found = c.fetchone()
+    return None if found is None else found[0]

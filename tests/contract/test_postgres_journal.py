@@ -163,7 +163,7 @@ _BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'even
 @contextmanager
 def held_back(journal: PostgresJournal, url: str, commands: int) -> Iterator[None]:
     """Nothing commits until `commands` of them wait behind another one: those are one group then."""
-    waiting = journal._recorder._waiting  # type: ignore[attr-defined]  # the group is what is tested
+    waiting = journal._recorder.commits.waiting  # the group is what is tested
 
     def hold() -> None:
         with psycopg.connect(url) as holder:

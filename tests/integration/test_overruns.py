@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from commands.handling import Changes, Commands, Reply, Request
+from commands.handling import Changes, Commands, Journaled, Reply, Request
 from commands.overruns import Overruns
 from commands.ports import Overrun
 from domain import model
@@ -56,7 +56,7 @@ class House:
 
     def closed(self) -> list[str]:
         """The models that are closed under hard budgets."""
-        changes = Changes(Request("test"), self.journal, self.clock, self.secrets)
+        changes = Changes(Request("test"), Journaled(self.journal), self.clock, self.secrets)
         states: dict[str, Any] = {name: changes.state(PLATFORM, model.KIND, name) for name in ("m", "n")}
         return [name for name, state in states.items() if state.bound_exceeded]
 
