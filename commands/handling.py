@@ -11,17 +11,19 @@ the versions that are checked with the append, so it is as good as any. Whatever
 a key that is not as it was thought) says nothing, and it runs again, in a thread, on what the journal holds:
 
     4. A key used before answers what it answered then (`Conflict` if it was used for something else).
-    5. What the plan raises now is the answer. Without an If-Match a lost race runs it again.
+    5. What the plan raises now is the answer. Without an If-Match a lost race runs it again; commands of this process that
+       lost a race for the same stream take turns at it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 
 from commands.ports import Answer, Clock, Journal, LedgerEntry, Secrets, Streams
+from commands.turns import Turns
 from domain.envelope import Envelope, decode
 from domain.errors import Conflict, TollhouseError, Unavailable, VersionConflict
 from domain.ids import made_id, uuid7
@@ -35,7 +37,8 @@ RACES = 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How a command came. `actor` is an admin key id or ``system``; `fingerprint` stands for method, path and body;
+    """How a command came. `actor` is an admin key id or ``system``; where there is a `key`, `fingerprint` stands for method,
+    path and body;
     `if_match` is the version the caller has seen (0: none may exist, -1: any that exists)."""
 
     actor: str
@@ -60,6 +63,10 @@ class Reply:
 class _Stream:
     state: Any
     version: int
+
+
+_Contested = Collection[str]
+"""Not carried out, because somebody else may have been first: the streams it wanted to change, where that is known."""
 
 
 class _Unanswered(Exception):
@@ -92,6 +99,11 @@ class Changes:
     events: list[Envelope] = field(default_factory=list)
     expected: dict[str, int] = field(default_factory=dict)
     _read: dict[str, _Stream] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The streams that it has events for."""
+        return frozenset(event.stream for event in self.events)
 
     def asked(self, question: Callable[[], T]) -> T:
         """What others than the journal answer to `question`, which may take its time."""
@@ -164,6 +176,7 @@ class Commands:
     secrets: Secrets
     acknowledged: Callable[[int], Awaitable[None]]
     streams: Streams | None = None
+    turns: Turns = field(default_factory=Turns)
 
     async def execute(self, request: Request, plan: Plan) -> Answer:
         """The answer of `plan`, carried out once. Raises what the plan raises, `VersionConflict`, `Conflict`
@@ -175,29 +188,29 @@ class Commands:
         return answer
 
     async def _carried_out(self, request: Request, plan: Plan) -> Answer:
-        answer = await self._at_first_sight(request, plan)
-        races = 0
-        while answer is None:
-            if races == RACES:
-                raise VersionConflict("others kept changing the same; try again")
-            races += 1
-            answer = await self._considered(request, plan)
-        return answer
+        found = await self._at_first_sight(request, plan)
+        for _ in range(RACES):
+            if isinstance(found, Answer):
+                return found
+            async with self.turns.at(found):
+                found = await self._considered(request, plan)
+        if isinstance(found, Answer):
+            return found
+        raise VersionConflict("others kept changing the same; try again")
 
-    async def _at_first_sight(self, request: Request, plan: Plan) -> Answer | None:
-        """None: what this process knows was not enough, or of the past."""
+    async def _at_first_sight(self, request: Request, plan: Plan) -> Answer | _Contested:
+        """What this process knows may not be enough, or of the past."""
         if self.streams is None or request.dry_run:
-            return None
+            return ()
         changes = Changes(request, self.streams, self.clock, self.secrets, hurried=True)
         try:
             return await self._appended(changes, plan(changes))
         except Unavailable:
             raise
         except (TollhouseError, _Unanswered):
-            return None
+            return changes.wanted
 
-    async def _considered(self, request: Request, plan: Plan) -> Answer | None:
-        """None: somebody else was first."""
+    async def _considered(self, request: Request, plan: Plan) -> Answer | _Contested:
         changes = Changes(request, Journaled(self.journal), self.clock, self.secrets)
         found = await asyncio.to_thread(self._decided, changes, plan)
         if isinstance(found, Answer):
@@ -210,7 +223,7 @@ class Commands:
         except Conflict as error:
             if error.code != "command_id_taken":
                 raise
-        return None
+        return changes.wanted
 
     def _decided(self, changes: Changes, plan: Plan) -> Reply | Answer:
         """What the plan replies, or what there is to answer without an append."""
