@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import json
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from domain import errors
 from domain.errors import FieldError, Invalid, TollhouseError
@@ -56,6 +57,12 @@ def problem_of(error: TollhouseError, request_id: str | None = None) -> Response
     return problem(status_of(error), error.code, error.message, fields, request_id)
 
 
+def bug(scope: Scope, error: Exception, request_id: str | None = None) -> Response:
+    """The answer to an error that nobody foresaw. The log has it."""
+    _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+    return problem(500, "internal_error", "an error of ours; the log has it", request_id=request_id)
+
+
 def invalid_of(error: RequestValidationError) -> Invalid:
     """What the framework found wrong with an input, as ours."""
     return Invalid(*(FieldError(_field(item["loc"]), _message(item)) for item in error.errors()))
@@ -80,9 +87,8 @@ def answer_problems(app: FastAPI) -> None:
         return problem(error.status_code, code, str(error.detail), request_id=_request_id(request))
 
     @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(500, "internal_error", "an error of ours; the log has it", request_id=_request_id(request))
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return bug(request.scope, error, _request_id(request))
 
 
 def _request_id(request: Request) -> str | None:

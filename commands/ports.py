@@ -141,7 +141,7 @@ class Entry(Struct, frozen=True):
 
 
 class Directory(Protocol):
-    """What there is, as of every command answered so far. Synchronous; call it in a thread."""
+    """What there is, as of every command answered so far. Synchronous; call it in a thread, but for `admin_at_hand`."""
 
     def get(self, org: str, kind: str, id: str) -> Entry | None:
         """One aggregate; None if it never was or is removed."""
@@ -151,6 +151,9 @@ class Directory(Protocol):
 
     def admin(self, key_hash: str) -> Entry | None:
         """The admin key with this keyed hash, unless revoked."""
+
+    def admin_at_hand(self, key_hash: str) -> Entry | None:
+        """The same where it is known without waiting for anybody; None says nothing."""
 
 
 class ControlLog(Protocol):

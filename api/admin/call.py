@@ -143,7 +143,7 @@ class Page:
     after: int
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str | None, Query(max_length=100)] = None
 ) -> Page:
     return Page(limit, 0 if cursor is None else _after(cursor))
@@ -163,7 +163,7 @@ async def _call(
         request=handling.Request(
             actor=entry.id,
             key=None if idempotency_key is None else _idempotency_key(idempotency_key),
-            fingerprint=_fingerprint(request),
+            fingerprint="" if idempotency_key is None else _fingerprint(request),
             dry_run=dry_run,
             if_match=None if if_match is None else _version(if_match),
             correlation_id=request.scope[REQUEST_ID],

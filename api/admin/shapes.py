@@ -29,7 +29,7 @@ class Reason(Body):
     reason: str | None = None
 
 
-def _reason(body: Reason | None = None) -> str | None:
+async def _reason(body: Reason | None = None) -> str | None:
     return None if body is None else body.reason
 
 

@@ -37,6 +37,9 @@ class KeyringDirectory:
         found = self._keyring.admin(key_hash)
         return None if found is None else self._entry(PLATFORM, admin_key.KIND, found[0])
 
+    def admin_at_hand(self, key_hash: str) -> Entry | None:
+        return self.admin(key_hash)
+
     def _entry(self, org: str, kind: str, id: str) -> Entry | None:
         state = self._keyring.state(kind, org, id)
         if is_removed(state):
@@ -64,9 +67,14 @@ class ProvenDirectory(KeyringDirectory):
         return super().list(org, kind, after, limit)
 
     def admin(self, key_hash: str) -> Entry | None:
-        if not self._keyring.fresh(time.monotonic()) or self._keyring.admin(key_hash) is None:
+        found = self.admin_at_hand(key_hash)
+        if found is None:
             self._prove()
-        return super().admin(key_hash)
+            found = super().admin(key_hash)
+        return found
+
+    def admin_at_hand(self, key_hash: str) -> Entry | None:
+        return super().admin(key_hash) if self._keyring.fresh(time.monotonic()) else None
 
     def _prove(self) -> None:
         """Returns once the view holds everything up to now."""

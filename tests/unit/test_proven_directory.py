@@ -47,6 +47,7 @@ def test_a_view_that_is_not_fresh_knows_nobody() -> None:
     house.read()
     house.keyring.proved(time.monotonic() - FRESH - 0.01)
     for hashed in ("h", "other"):
+        assert house.directory.admin_at_hand(hashed) is None
         with pytest.raises(NotReady):
             house.directory.admin(hashed)
 
@@ -57,6 +58,8 @@ def test_a_fresh_view_answers_for_the_keys_it_knows() -> None:
     house.read()
     house.keyring.proved(time.monotonic())
     assert house.directory.admin("h") is not None
+    assert house.directory.admin_at_hand("h") is not None
+    assert house.directory.admin_at_hand("other") is None
 
 
 def test_a_key_issued_by_another_process_is_known_at_once() -> None:
