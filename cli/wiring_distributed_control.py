@@ -130,7 +130,7 @@ async def open_control(
     url = settings.postgres
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "control"))
     core = core_of(settings)
-    relayed = KafkaControlLog(core.kafka)
+    relayed = KafkaControlLog(core.kafka, landed=core.follower.landed)
     facts = KafkaLogReader(core.kafka, FACTS)
     closing = []
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -64,6 +65,18 @@ async def test_events_are_chained_in_order(control: KafkaControlLog, servers: st
     (records,) = everything(servers, topic, 1)
     assert [(r.position, r.value) for r in records] == [(event.position, event.body) for event in events]
     assert [r.previous for r in records] == [0] + [event.position for event in events[:-1]]
+
+
+async def test_who_wants_to_know_is_told_what_is_there(servers: str, topic: str) -> None:
+    """The records as any reader finds them, once all of them are acknowledged."""
+    told: list[Record] = []
+    log = KafkaControlLog(servers, topic, patience=20.0, landed=told.extend)
+    events = journal(25)
+    await log.forward(0, events[:20])
+    assert len(told) == 20
+    await log.forward(events[19].position, events[20:])
+    await log.close()
+    assert told == everything(servers, topic, 1)[0]
 
 
 async def test_a_control_record_says_what_it_is_too(control: KafkaControlLog, servers: str, topic: str) -> None:
@@ -136,7 +149,7 @@ async def test_a_failed_forward_is_not_followed_by_later_ones(stack: Stack, serv
     """While the broker is dead: `LogUnavailable` in time. Afterwards the topic's own tail says where to go on."""
     log = KafkaControlLog(servers, topic, patience=1.0)
     events = journal(30)
-    await log.forward(0, events[:10])
+    await _forwarded_once_it_answers(log, events[:10])
     stack.kill(BROKER)
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(LogUnavailable):
@@ -148,9 +161,16 @@ async def test_a_failed_forward_is_not_followed_by_later_ones(stack: Stack, serv
     stack.start(BROKER)
     tail = await _tail_once_it_answers(log)
     assert tail == events[9].position
-    await log.forward(tail, events[10:])
+    await _forwarded_once_it_answers(log, events)
     await log.close()
     assert [record.value for record in accepted(everything(servers, topic, 1)[0])] == [event.body for event in events]
+
+
+async def _forwarded_once_it_answers(log: KafkaControlLog, events: Sequence[Stored]) -> None:
+    """As a relay forwards them: from the tail, again and again."""
+    while (tail := await _tail_once_it_answers(log)) < events[-1].position:
+        with suppress(LogUnavailable):
+            await log.forward(tail, [event for event in events if event.position > tail])
 
 
 async def _tail_once_it_answers(log: KafkaControlLog) -> int:

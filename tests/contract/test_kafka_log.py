@@ -13,7 +13,7 @@ from kafka.partitioner.default import murmur2 as murmur2_of_kafka_python
 
 from domain.errors import LogUnavailable
 from domain.ids import PARTITIONS, murmur2, partition_of
-from infra.adapters import kafka_facts, kafka_reader
+from infra.adapters import kafka_reader, kafka_writer
 from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_facts import KafkaFactLog
 from infra.adapters.kafka_reader import KafkaLogReader
@@ -99,7 +99,7 @@ class TestAppend:
 
     async def test_too_much_in_flight_is_refused_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Back-pressure: what does not fit fails, what fits fails at its deadline, and nothing hangs."""
-        monkeypatch.setattr(kafka_facts, "_QUEUED_RECORDS", 10)
+        monkeypatch.setattr(kafka_writer, "_QUEUED_RECORDS", 10)
         log = KafkaFactLog(NOBODY, patience=0.5)
         appended = [log.append(0, envelope()) for _ in range(11)]
         assert [future.done() for future in appended] == [False] * 10 + [True]

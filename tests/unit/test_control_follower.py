@@ -127,3 +127,45 @@ async def test_whoever_waits_for_a_position_is_told_when_it_is_in(house: House) 
         house.traffic.emit("acme/org/acme", OrganizationRenamed(name="b", before="a"))
     await house.follower.step()
     await waiting[1]
+
+
+async def test_what_this_process_put_there_is_taken_in_without_reading(house: House) -> None:
+    """At once, and whoever waits for it is told; what is read of it later changes nothing."""
+    house.traffic.run(20)
+    await house.follower.step()
+    start = house.keyring.offset
+    position = house.traffic.emit("acme/org/acme", OrganizationRenamed(name="a", before="x"))
+    reached = asyncio.create_task(house.follower.reached(position))
+    await asyncio.sleep(0)
+    house.follower.landed(house.topic.read(0, start, 100))
+    assert (house.keyring.offset, house.keyring.position) == (start + 1, position)
+    await reached
+    late, house.topic.read = house.topic.read, lambda *_: late(0, start, 100)  # type: ignore[method-assign]
+    house.traffic.emit("acme/org/acme", OrganizationRenamed(name="b", before="a"))
+    while house.keyring.position < house.traffic.position:
+        await house.follower.step()
+    assert house.keyring.version_of("org", "acme", "acme")[0] == house.traffic.versions["acme/org/acme"]
+
+
+@pytest.mark.parametrize("lost", [slice(0, 1), slice(1, 2)])
+async def test_what_is_behind_something_unread_is_read(house: House, lost: slice) -> None:
+    """Another leader's records may be before what this process put there, or between: nothing is taken in before them."""
+    for name in "abc":
+        house.traffic.emit("acme/org/acme", OrganizationRenamed(name=name, before="x"))
+    records = list(house.topic.read(0, 0, 100))
+    del records[lost]
+    house.follower.landed(records)
+    assert house.keyring.position == 0
+    await house.follower.step()
+    assert house.keyring.position == house.traffic.position
+
+
+async def test_a_view_that_is_fed_is_proved_all_the_same(house: House) -> None:
+    """By the topic's own end: another process's records, which nobody fed, are in it then."""
+    house.traffic.emit("acme/org/acme", OrganizationRenamed(name="a", before="x"))
+    house.follower.landed(house.topic.read(0, 0, 100))
+    house.traffic.emit("acme/org/acme", OrganizationRenamed(name="b", before="a"))
+    before = time.monotonic()
+    await house.follower.step()
+    assert house.keyring.position == house.traffic.position
+    assert house.keyring.holds(before)
