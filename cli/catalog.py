@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.limits import Concurrent, PerMinute, Tokens, limits_document
 from cli.orgs import Reason
 from cli.paths import segment
 from cli.session import Effect, Session, command, noun
@@ -145,13 +146,17 @@ def _models(app: typer.Typer) -> None:
         balance: Annotated[
             str | None, typer.Option("--balance", help="weighted or least_loaded, within a tier.", show_default=False)
         ] = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
     ) -> None:
-        """Publish a model, or replace it."""
+        """Publish a model, or replace it. Its limits are those of each organization."""
         body = {
             "routes": [parse_route(text, model) for text in route],
             "max_output_tokens": max_output,
             "context_tokens": context,
             "balance": balance,
+            "limits": limits_document(requests_per_minute, tokens_per_minute, concurrent),
         }
         session.change("PUT", path(model), body, then=[f"tollhouse price seed --model {model}"])
 

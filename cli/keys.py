@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.limits import Concurrent, PerMinute, Tokens, limits_document
 from cli.orgs import OrgOption, Reason
 from cli.output import note
 from cli.paths import org_path, segment
@@ -15,9 +16,6 @@ ADMIN_KEY_COLUMNS = ("id", "name", "role", "org", "redacted", "revoked")
 Models = Annotated[
     list[str] | None, typer.Option("--model", help="A model it may use; repeatable.", show_default=False)
 ]
-PerMinute = Annotated[int | None, typer.Option("--requests-per-minute", show_default=False)]
-Tokens = Annotated[int | None, typer.Option("--tokens-per-minute", show_default=False)]
-Concurrent = Annotated[int | None, typer.Option("--concurrent", help="Requests in flight.", show_default=False)]
 Expires = Annotated[str | None, typer.Option("--expires-at", help="RFC 3339.", show_default=False)]
 
 
@@ -25,11 +23,6 @@ def register(root: typer.Typer) -> None:
     """Adds the nouns to `root`."""
     _keys(noun(root, "key", "Service keys: what applications call the router with."))
     _admin_keys(noun(root, "admin-key", "Admin keys: what this command line and the APIs are used with."))
-
-
-def _limits(requests: int | None, tokens: int | None, concurrent: int | None) -> dict[str, int] | None:
-    given = {"requests_per_minute": requests, "tokens_per_minute": tokens, "concurrent": concurrent}
-    return {name: value for name, value in given.items() if value is not None} or None
 
 
 def _once(doc: Any) -> None:
@@ -62,7 +55,7 @@ def _keys(app: typer.Typer) -> None:
             "project": project,
             "user": user,
             "models": model or None,
-            "limits": _limits(requests_per_minute, tokens_per_minute, concurrent),
+            "limits": limits_document(requests_per_minute, tokens_per_minute, concurrent),
             "expires_at": expires_at,
         }
         _once(session.change("POST", f"{org_path(session.org(org))}/keys", body))
@@ -88,7 +81,7 @@ def _keys(app: typer.Typer) -> None:
         concurrent: Concurrent = None,
     ) -> None:
         """Change its models or limits."""
-        limits = _limits(requests_per_minute, tokens_per_minute, concurrent)
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
         session.change("PATCH", path(session, org, key), {"models": model or None, "limits": limits})
 
     @command(app, "rotate", Effect.CHANGES)

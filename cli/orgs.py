@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.limits import Concurrent, PerMinute, Tokens, limits_document
 from cli.paths import org_path, segment
 from cli.session import Effect, Session, command, noun
 
@@ -36,9 +37,13 @@ def _orgs(app: typer.Typer) -> None:
         name: Annotated[str | None, name_option] = None,
         timezone: Annotated[str | None, zone_option] = None,
         budget_status: Annotated[int | None, status_option] = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
     ) -> None:
         """Create an organization."""
-        body = {"id": org, "name": name or org, "timezone": timezone, "budget_status": budget_status}
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
+        body = {"id": org, "name": name or org, "timezone": timezone, "budget_status": budget_status, "limits": limits}
         session.change("POST", "/admin/v1/orgs", body, then=[f"tollhouse project create web --org {org}"])
 
     @command(app, "list")
@@ -58,9 +63,19 @@ def _orgs(app: typer.Typer) -> None:
         name: Annotated[str | None, name_option] = None,
         timezone: Annotated[str | None, zone_option] = None,
         budget_status: Annotated[int | None, status_option] = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
+        model: Annotated[
+            str | None, typer.Option("--model", help="The limits are those of this model alone.", show_default=False)
+        ] = None,
     ) -> None:
         """Change what is given."""
-        session.change("PATCH", org_path(org), {"name": name, "timezone": timezone, "budget_status": budget_status})
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
+        if limits is not None and model is not None:
+            limits = {"models": {model: limits}}
+        body = {"name": name, "timezone": timezone, "budget_status": budget_status, "limits": limits}
+        session.change("PATCH", org_path(org), body)
 
     @command(app, "suspend", Effect.REMOVES)
     def suspend(session: Session, org: str, reason: Reason = None) -> None:
@@ -88,11 +103,18 @@ def _projects(app: typer.Typer) -> None:
 
     @command(app, "create", Effect.CHANGES)
     def create(
-        session: Session, project: str, org: OrgOption = None, name: Annotated[str | None, name_option] = None
+        session: Session,
+        project: str,
+        org: OrgOption = None,
+        name: Annotated[str | None, name_option] = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
     ) -> None:
         """Create a project."""
         owner = session.org(org)
-        body = {"id": project, "name": name or project}
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
+        body = {"id": project, "name": name or project, "limits": limits}
         then = [f"tollhouse key create app --project {project} --org {owner}"]
         session.change("POST", f"{org_path(owner)}/projects", body, then=then)
 
@@ -107,9 +129,18 @@ def _projects(app: typer.Typer) -> None:
         session.show(path(session, org, project))
 
     @command(app, "update", Effect.CHANGES)
-    def update(session: Session, project: str, name: Annotated[str, name_option], org: OrgOption = None) -> None:
-        """Change its name."""
-        session.change("PATCH", path(session, org, project), {"name": name})
+    def update(
+        session: Session,
+        project: str,
+        org: OrgOption = None,
+        name: Annotated[str | None, typer.Option("--name", show_default=False)] = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
+    ) -> None:
+        """Change its name or limits."""
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
+        session.change("PATCH", path(session, org, project), {"name": name, "limits": limits})
 
     @command(app, "suspend", Effect.REMOVES)
     def suspend(session: Session, project: str, org: OrgOption = None, reason: Reason = None) -> None:
@@ -163,6 +194,19 @@ def _users(app: typer.Typer) -> None:
     def role(session: Session, user: str, role: Annotated[str, role_option], org: OrgOption = None) -> None:
         """Give a user another role."""
         session.change("PATCH", path(session, org, user), {"role": role})
+
+    @command(app, "limit", Effect.CHANGES)
+    def limit(
+        session: Session,
+        user: str,
+        org: OrgOption = None,
+        requests_per_minute: PerMinute = None,
+        tokens_per_minute: Tokens = None,
+        concurrent: Concurrent = None,
+    ) -> None:
+        """Limit what the user's keys may ask for together."""
+        limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
+        session.change("PATCH", path(session, org, user), {"limits": limits})
 
     @command(app, "suspend", Effect.REMOVES)
     def suspend(session: Session, user: str, org: OrgOption = None, reason: Reason = None) -> None:

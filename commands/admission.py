@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from commands.fact_writer import FactWriter
 from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, RateClaim, Refused
+from commands.rates import rate_claims, refusal_of
 from domain.errors import GateUnavailable, LogUnavailable, NotReady, TollhouseError
 from domain.facts import RequestAdmitted, RequestFailed
 from domain.period import window
@@ -32,9 +33,6 @@ GRACE = timedelta(seconds=5)
 
 _MOST = 1 << 62
 """Nano-dollars. Stored amounts are 64-bit integers."""
-
-
-_PER = {"requests": "requests per minute", "tokens": "tokens per minute", "concurrent": "requests at a time"}
 
 
 class View(Protocol):
@@ -122,6 +120,7 @@ class _Claims:
     until: datetime | None
     budgets: tuple[BudgetClaim, ...]
     hard: bool
+    rates: tuple[RateClaim, ...]
 
 
 class Admission:
@@ -167,7 +166,7 @@ class Admission:
             raise NotReady(f"the system's clock leapt by {stepped:.0f} s")
         now = self._clock()
         price = model.price(now)
-        claims = self._claims_of(caller, model.id, now)
+        claims = self._claims_of(caller, model, now)
         if claims.hard:
             self._require_bound(call, price, model)
         if call.context_bounded:
@@ -195,7 +194,7 @@ class Admission:
                 want=want,
                 least=min(1, want) if call.cap is None else want,
                 budgets=claims.budgets,
-                rates=_rate_claims(caller),
+                rates=claims.rates,
                 tokens=call.estimated_input + want * call.choices,
             )
         )
@@ -276,12 +275,12 @@ class Admission:
         body = self._writer.body(fact, caller.org, admitted.request, caller.key)
         await self._writer.append_until_acknowledged(caller.partition, body)
 
-    def _claims_of(self, caller: Caller, model: str, now: datetime) -> _Claims:
-        """The budgets in scope with their buckets of now; computed once per period, key and model."""
+    def _claims_of(self, caller: Caller, model: PublishedModel, now: datetime) -> _Claims:
+        """The limits in scope, and the budgets with their buckets of now; computed once per period, key and model."""
         if self._claims_version != self._view.version:
             self._claims.clear()
             self._claims_version = self._view.version
-        key = (caller.org, caller.key, model)
+        key = (caller.org, caller.key, model.id)
         known = self._claims.get(key)
         if known is None or (known.until is not None and known.until <= now):
             known = self._claims[key] = _claims(caller, model, now)
@@ -304,10 +303,10 @@ class Admission:
             )
 
 
-def _claims(caller: Caller, model: str, now: datetime) -> _Claims:
+def _claims(caller: Caller, model: PublishedModel, now: datetime) -> _Claims:
     claims, ends, hard = [], [], False
     for budget in caller.budgets:
-        if budget.models is not None and model not in budget.models:
+        if budget.models is not None and model.id not in budget.models:
             continue
         span = window(budget.period, now)
         if span.valid_until is not None:
@@ -315,20 +314,7 @@ def _claims(caller: Caller, model: str, now: datetime) -> _Claims:
         names = tuple(f"{budget.life}.{name}" for name in span.buckets)
         claims.append(BudgetClaim(budget.id, names, span.until, budget.limit, budget.version, budget.hard))
         hard = hard or budget.hard
-    return _Claims(min(ends, default=None), tuple(claims), hard)
-
-
-def _rate_claims(caller: Caller) -> tuple[RateClaim, ...]:
-    limits = caller.limits
-    if limits.requests_per_minute is None and limits.tokens_per_minute is None and limits.concurrent is None:
-        return ()
-    key = f"{caller.org}/{caller.key}"
-    wanted = (
-        ("requests", limits.requests_per_minute),
-        ("tokens", limits.tokens_per_minute),
-        ("concurrent", limits.concurrent),
-    )
-    return tuple(RateClaim(f"{key}/{kind}", kind, limit) for kind, limit in wanted if limit is not None)
+    return _Claims(min(ends, default=None), tuple(claims), hard, rate_claims(caller, model))
 
 
 def _reason(refused: Refused) -> str:
@@ -338,19 +324,8 @@ def _reason(refused: Refused) -> str:
         case "insufficient_quota":
             return f"budget {refused.budget} is exhausted"
         case "rate_limit_exceeded":
-            return _rate_reason(refused)
+            return refusal_of(refused)
         case "duplicate_request":
             return f"this Idempotency-Key was used for {refused.first}"
         case code:
             return code
-
-
-def _rate_reason(refused: Refused) -> str:
-    if refused.rate is None:
-        return "rate limit reached"
-    named = f"{refused.rate.limit} {_PER[refused.rate.kind]}"
-    if refused.retry_after is not None:
-        return f"rate limit reached: {named}"
-    if refused.rate.kind == "tokens":
-        return f"request too large for the limit of {named}: it can never pass; send less, or ask for less output"
-    return f"the limit is {named}: no request can ever pass"

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domain.errors import NotFound, invalid
 from domain.inputs import at_least, reason_text
+from domain.limits import UNLIMITED, Limits, checked
 
 KIND = "model"
 
@@ -32,13 +33,14 @@ class Route(Struct, frozen=True, kw_only=True):
 
 class ModelPublished(Struct, frozen=True, kw_only=True):
     """All terms of a model, new or changed. `max_output_tokens` is the output cap of a request that states none; `balance` left
-    out is by weight."""
+    out is by weight. `limits` are those of each organization by itself; left out, there are none."""
 
     routes: tuple[Route, ...]
     max_output_tokens: int
     context_tokens: int
     tokenizer: str | None
     balance: Balance | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
 
 
 class ModelRouteChanged(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int
     tokenizer: str | None
     balance: Balance = "weighted"
+    limits: Limits = UNLIMITED
     removed: bool = False
     bound_exceeded: bool = False
     """Refused under hard budgets until it is published again: somebody has looked then."""
@@ -87,6 +90,7 @@ def evolve(state: Model | None, event: Event) -> Model | None:
                 context_tokens=event.context_tokens,
                 tokenizer=event.tokenizer,
                 balance=event.balance or "weighted",
+                limits=event.limits or UNLIMITED,
             )
         case ModelRouteChanged():
             return None if state is None else replace(state, routes=event.routes)
@@ -107,6 +111,7 @@ class PublishModel(Struct, frozen=True, kw_only=True):
     context_tokens: int
     tokenizer: str | None = None
     balance: Balance = "weighted"
+    limits: Limits = UNLIMITED
 
 
 class WithdrawModel(Struct, frozen=True, kw_only=True):
@@ -166,4 +171,5 @@ def _checked(command: PublishModel) -> ModelPublished:
         context_tokens=command.context_tokens,
         tokenizer=command.tokenizer,
         balance=UNSET if command.balance == "weighted" else command.balance,
+        limits=UNSET if command.limits == UNLIMITED else checked(command.limits),
     )

@@ -7,9 +7,12 @@ from msgspec.structs import replace
 
 from domain.errors import Conflict, NotFound
 from domain.inputs import display_name, reason_text
+from domain.limits import OrganizationLimits, checked
 from domain.period import parse_timezone
 
 KIND = "org"
+
+UNLIMITED = OrganizationLimits()
 
 BudgetStatus = Literal[402, 429]
 """The HTTP status of a request that an exhausted budget refuses."""
@@ -39,6 +42,11 @@ class OrganizationSettingsChanged(Struct, frozen=True, kw_only=True):
     before: OrganizationSettings
 
 
+class OrganizationLimitsChanged(Struct, frozen=True, kw_only=True):
+    limits: OrganizationLimits
+    before: OrganizationLimits
+
+
 class OrganizationSuspended(Struct, frozen=True, kw_only=True):
     reason: str | None
 
@@ -55,6 +63,7 @@ Event = (
     OrganizationCreated
     | OrganizationRenamed
     | OrganizationSettingsChanged
+    | OrganizationLimitsChanged
     | OrganizationSuspended
     | OrganizationReinstated
     | OrganizationClosed
@@ -64,6 +73,7 @@ EVENTS: tuple[type[Struct], ...] = (
     OrganizationCreated,
     OrganizationRenamed,
     OrganizationSettingsChanged,
+    OrganizationLimitsChanged,
     OrganizationSuspended,
     OrganizationReinstated,
     OrganizationClosed,
@@ -79,6 +89,7 @@ class Organization(Struct, frozen=True, kw_only=True):
     name: str
     timezone: str
     budget_status: BudgetStatus
+    limits: OrganizationLimits = UNLIMITED
     status: Literal["active", "suspended", "closed"] = "active"
 
     @property
@@ -98,6 +109,8 @@ def evolve(state: Organization | None, event: Event) -> Organization | None:
             return replace(state, name=event.name)
         case OrganizationSettingsChanged():
             return replace(state, timezone=event.settings.timezone, budget_status=event.settings.budget_status)
+        case OrganizationLimitsChanged():
+            return replace(state, limits=event.limits)
         case OrganizationSuspended():
             return replace(state, status="suspended")
         case OrganizationReinstated():
@@ -113,6 +126,7 @@ class CreateOrganization(Struct, frozen=True, kw_only=True):
     name: str
     timezone: str = "UTC"
     budget_status: BudgetStatus = 402
+    limits: OrganizationLimits = UNLIMITED
 
 
 class ChangeOrganization(Struct, frozen=True, kw_only=True):
@@ -121,6 +135,7 @@ class ChangeOrganization(Struct, frozen=True, kw_only=True):
     name: str | None = None
     timezone: str | None = None
     budget_status: BudgetStatus | None = None
+    limits: OrganizationLimits | None = None
 
 
 class SuspendOrganization(Struct, frozen=True, kw_only=True):
@@ -146,13 +161,7 @@ def decide(command: Command, state: Organization | None) -> list[Event]:
     if isinstance(command, CreateOrganization):
         if state is not None:
             raise Conflict("an organization with this id exists, or existed", code="already_exists")
-        return [
-            OrganizationCreated(
-                name=display_name(command.name),
-                timezone=parse_timezone(command.timezone).key,
-                budget_status=command.budget_status,
-            )
-        ]
+        return _created(command)
     if state is None:
         raise NotFound("no such organization")
     if isinstance(command, CloseOrganization):
@@ -168,6 +177,15 @@ def decide(command: Command, state: Organization | None) -> list[Event]:
             return [] if state.status == "active" else [OrganizationReinstated(reason=reason_text(command.reason))]
 
 
+def _created(command: CreateOrganization) -> list[Event]:
+    created = OrganizationCreated(
+        name=display_name(command.name),
+        timezone=parse_timezone(command.timezone).key,
+        budget_status=command.budget_status,
+    )
+    return [created, *_limited(command.limits, UNLIMITED)]
+
+
 def _changed(command: ChangeOrganization, state: Organization) -> list[Event]:
     events: list[Event] = []
     if command.name is not None and command.name != state.name:
@@ -179,4 +197,8 @@ def _changed(command: ChangeOrganization, state: Organization) -> list[Event]:
     )
     if settings != before:
         events.append(OrganizationSettingsChanged(settings=settings, before=before))
-    return events
+    return events + _limited(state.limits if command.limits is None else command.limits, state.limits)
+
+
+def _limited(limits: OrganizationLimits, before: OrganizationLimits) -> list[Event]:
+    return [] if limits == before else [OrganizationLimitsChanged(limits=checked(limits), before=before)]

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domain.errors import Conflict, NotFound
 from domain.inputs import display_name, reason_text
+from domain.limits import UNLIMITED, Limits, checked
 
 KIND = "project"
 
@@ -23,6 +24,11 @@ class ProjectRenamed(Struct, frozen=True, kw_only=True):
     before: str
 
 
+class ProjectLimitsChanged(Struct, frozen=True, kw_only=True):
+    limits: Limits
+    before: Limits
+
+
 class ProjectSuspended(Struct, frozen=True, kw_only=True):
     reason: str | None
 
@@ -35,9 +41,16 @@ class ProjectClosed(Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-Event = ProjectCreated | ProjectRenamed | ProjectSuspended | ProjectReinstated | ProjectClosed
+Event = ProjectCreated | ProjectRenamed | ProjectLimitsChanged | ProjectSuspended | ProjectReinstated | ProjectClosed
 
-EVENTS: tuple[type[Struct], ...] = (ProjectCreated, ProjectRenamed, ProjectSuspended, ProjectReinstated, ProjectClosed)
+EVENTS: tuple[type[Struct], ...] = (
+    ProjectCreated,
+    ProjectRenamed,
+    ProjectLimitsChanged,
+    ProjectSuspended,
+    ProjectReinstated,
+    ProjectClosed,
+)
 
 
 # ---------------------------------------------------------------- state
@@ -45,6 +58,7 @@ EVENTS: tuple[type[Struct], ...] = (ProjectCreated, ProjectRenamed, ProjectSuspe
 
 class Project(Struct, frozen=True, kw_only=True):
     name: str
+    limits: Limits = UNLIMITED
     status: Literal["active", "suspended", "closed"] = "active"
 
     @property
@@ -62,6 +76,8 @@ def evolve(state: Project | None, event: Event) -> Project | None:
     match event:
         case ProjectRenamed():
             return replace(state, name=event.name)
+        case ProjectLimitsChanged():
+            return replace(state, limits=event.limits)
         case ProjectSuspended():
             return replace(state, status="suspended")
         case ProjectReinstated():
@@ -75,10 +91,14 @@ def evolve(state: Project | None, event: Event) -> Project | None:
 
 class CreateProject(Struct, frozen=True, kw_only=True):
     name: str
+    limits: Limits = UNLIMITED
 
 
-class RenameProject(Struct, frozen=True, kw_only=True):
-    name: str
+class ChangeProject(Struct, frozen=True, kw_only=True):
+    """None leaves a field as it is."""
+
+    name: str | None = None
+    limits: Limits | None = None
 
 
 class SuspendProject(Struct, frozen=True, kw_only=True):
@@ -93,7 +113,7 @@ class CloseProject(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-Command = CreateProject | RenameProject | SuspendProject | ReinstateProject | CloseProject
+Command = CreateProject | ChangeProject | SuspendProject | ReinstateProject | CloseProject
 
 
 def decide(command: Command, state: Project | None) -> list[Event]:
@@ -104,7 +124,7 @@ def decide(command: Command, state: Project | None) -> list[Event]:
     if isinstance(command, CreateProject):
         if state is not None:
             raise Conflict("a project with this id exists, or existed, in the organization", code="already_exists")
-        return [ProjectCreated(name=display_name(command.name))]
+        return [ProjectCreated(name=display_name(command.name)), *_limited(command.limits, UNLIMITED)]
     if state is None:
         raise NotFound("no such project")
     if isinstance(command, CloseProject):
@@ -112,11 +132,20 @@ def decide(command: Command, state: Project | None) -> list[Event]:
     if state.removed:
         raise Conflict("the project is closed", code="project_closed")
     match command:
-        case RenameProject():
-            if command.name == state.name:
-                return []
-            return [ProjectRenamed(name=display_name(command.name), before=state.name)]
+        case ChangeProject():
+            return _changed(command, state)
         case SuspendProject():
             return [] if state.status == "suspended" else [ProjectSuspended(reason=reason_text(command.reason))]
         case ReinstateProject():
             return [] if state.status == "active" else [ProjectReinstated(reason=reason_text(command.reason))]
+
+
+def _changed(command: ChangeProject, state: Project) -> list[Event]:
+    events: list[Event] = []
+    if command.name is not None and command.name != state.name:
+        events.append(ProjectRenamed(name=display_name(command.name), before=state.name))
+    return events + _limited(state.limits if command.limits is None else command.limits, state.limits)
+
+
+def _limited(limits: Limits, before: Limits) -> list[Event]:
+    return [] if limits == before else [ProjectLimitsChanged(limits=checked(limits), before=before)]

@@ -1,17 +1,17 @@
 """Who is asking, and for what, resolved from the control events: what admission decides on without asking anybody."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate, groupby
 
 from domain.backend import USUAL, Connection, Terms
 from domain.budget import Scope
+from domain.limits import UNLIMITED, Limits
 from domain.model import Balance, Route
 from domain.period import Period
 from domain.price_list import Timeline, in_force
 from domain.pricing import Price
-from domain.service_key import Limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +29,17 @@ class ScopedBudget:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ScopedLimits:
+    """Rate limits on the path org > project > user > key of a caller."""
+
+    scope: Scope
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Caller:
-    """A service key and everything it stands for. `refusal` is the code that every request of it gets, if any."""
+    """A service key and everything it stands for. `limits`: where there are any, the narrowest scope first; `model_limits`: what
+    its organization may use of single models; `refusal` is the code that every request of it gets, if any."""
 
     org: str
     project: str
@@ -38,11 +47,12 @@ class Caller:
     key: str
     partition: int
     models: frozenset[str] | None
-    limits: Limits
+    limits: tuple[ScopedLimits, ...]
     budgets: tuple[ScopedBudget, ...]
     budget_status: int
     refusal: str | None
     valid_until: datetime | None
+    model_limits: Mapping[str, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +81,7 @@ class Tier:
 @dataclass(frozen=True, slots=True, eq=False)
 class PublishedModel:
     """A model as callers see it. `targets`: its usable routes, in order of tier; `tiers`: the same, without those that no
-    weight lets take part; `patience`: seconds that the most patient of them waits."""
+    weight lets take part; `patience`: seconds that the most patient of them waits; `limits`: those of each organization."""
 
     id: str
     targets: tuple[Target, ...]
@@ -80,6 +90,7 @@ class PublishedModel:
     prices: Timeline
     bound_exceeded: bool
     balance: Balance = "weighted"
+    limits: Limits = UNLIMITED
     tiers: tuple[Tier, ...] = field(init=False)
     backends: tuple[str, ...] = field(init=False)
     patience: float = field(init=False)

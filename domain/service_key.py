@@ -6,7 +6,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.errors import Conflict, NotFound, invalid
-from domain.inputs import after, at_least, display_name, model_list, reason_text
+from domain.inputs import after, display_name, model_list, reason_text
+from domain.limits import UNLIMITED, Limits, checked
 
 KIND = "key"
 
@@ -14,19 +15,11 @@ MAX_GRACE = timedelta(days=30)
 """A rotated key's old secret stays valid no longer than this."""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """Rate limits of one key; None: no limit."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
-
-
 class KeyRights(Struct, frozen=True, kw_only=True):
     """What a key may do: the models (None: all) and how much of them."""
 
     models: tuple[str, ...] | None = None
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
 
 
 # ---------------------------------------------------------------- events: stored format
@@ -202,8 +195,4 @@ def _rotated(command: RotateKey, state: ServiceKey) -> ApiKeyRotated:
 
 
 def _checked(rights: KeyRights) -> KeyRights:
-    limits = rights.limits
-    at_least(1, limits.requests_per_minute, "limits.requests_per_minute")
-    at_least(1, limits.tokens_per_minute, "limits.tokens_per_minute")
-    at_least(1, limits.concurrent, "limits.concurrent")
-    return KeyRights(models=model_list(rights.models), limits=limits)
+    return KeyRights(models=model_list(rights.models), limits=checked(rights.limits))

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domain.errors import Conflict, NotFound
 from domain.inputs import email_address, reason_text
+from domain.limits import UNLIMITED, Limits, checked
 
 KIND = "user"
 
@@ -30,6 +31,11 @@ class UserRoleChanged(Struct, frozen=True, kw_only=True):
     before: UserRole
 
 
+class UserLimitsChanged(Struct, frozen=True, kw_only=True):
+    limits: Limits
+    before: Limits
+
+
 class UserSuspended(Struct, frozen=True, kw_only=True):
     reason: str | None
 
@@ -42,12 +48,13 @@ class UserRemoved(Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-Event = UserInvited | UserJoined | UserRoleChanged | UserSuspended | UserReinstated | UserRemoved
+Event = UserInvited | UserJoined | UserRoleChanged | UserLimitsChanged | UserSuspended | UserReinstated | UserRemoved
 
 EVENTS: tuple[type[Struct], ...] = (
     UserInvited,
     UserJoined,
     UserRoleChanged,
+    UserLimitsChanged,
     UserSuspended,
     UserReinstated,
     UserRemoved,
@@ -62,6 +69,7 @@ class User(Struct, frozen=True, kw_only=True):
 
     email: str
     role: UserRole
+    limits: Limits = UNLIMITED
     joined: bool = False
     suspended: bool = False
     removed: bool = False
@@ -87,6 +95,8 @@ def evolve(state: User | None, event: Event) -> User | None:
             return replace(state, joined=True)
         case UserRoleChanged():
             return replace(state, role=event.role)
+        case UserLimitsChanged():
+            return replace(state, limits=event.limits)
         case UserSuspended():
             return replace(state, suspended=True)
         case UserReinstated():
@@ -101,14 +111,18 @@ def evolve(state: User | None, event: Event) -> User | None:
 class InviteUser(Struct, frozen=True, kw_only=True):
     email: str
     role: UserRole = "member"
+    limits: Limits = UNLIMITED
 
 
 class AcceptInvitation(Struct, frozen=True, kw_only=True):
     pass
 
 
-class ChangeUserRole(Struct, frozen=True, kw_only=True):
-    role: UserRole
+class ChangeUser(Struct, frozen=True, kw_only=True):
+    """None leaves a field as it is."""
+
+    role: UserRole | None = None
+    limits: Limits | None = None
 
 
 class SuspendUser(Struct, frozen=True, kw_only=True):
@@ -123,7 +137,7 @@ class RemoveUser(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-Command = InviteUser | AcceptInvitation | ChangeUserRole | SuspendUser | ReinstateUser | RemoveUser
+Command = InviteUser | AcceptInvitation | ChangeUser | SuspendUser | ReinstateUser | RemoveUser
 
 
 def decide(command: Command, state: User | None) -> list[Event]:
@@ -134,7 +148,8 @@ def decide(command: Command, state: User | None) -> list[Event]:
     if isinstance(command, InviteUser):
         if state is not None:
             raise Conflict("a user with this id exists, or existed, in the organization", code="already_exists")
-        return [UserInvited(email=email_address(command.email), role=command.role)]
+        invited = UserInvited(email=email_address(command.email), role=command.role)
+        return [invited, *_limited(command.limits, UNLIMITED)]
     if state is None:
         raise NotFound("no such user")
     if isinstance(command, RemoveUser):
@@ -146,9 +161,20 @@ def decide(command: Command, state: User | None) -> list[Event]:
             if state.suspended:
                 raise Conflict("the user is suspended", code="user_suspended")
             return [] if state.joined else [UserJoined()]
-        case ChangeUserRole():
-            return [] if command.role == state.role else [UserRoleChanged(role=command.role, before=state.role)]
+        case ChangeUser():
+            return _changed(command, state)
         case SuspendUser():
             return [] if state.suspended else [UserSuspended(reason=reason_text(command.reason))]
         case ReinstateUser():
             return [UserReinstated(reason=reason_text(command.reason))] if state.suspended else []
+
+
+def _changed(command: ChangeUser, state: User) -> list[Event]:
+    events: list[Event] = []
+    if command.role is not None and command.role != state.role:
+        events.append(UserRoleChanged(role=command.role, before=state.role))
+    return events + _limited(state.limits if command.limits is None else command.limits, state.limits)
+
+
+def _limited(limits: Limits, before: Limits) -> list[Event]:
+    return [] if limits == before else [UserLimitsChanged(limits=checked(limits), before=before)]

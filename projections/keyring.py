@@ -12,10 +12,12 @@ from typing import Any
 
 from domain import backend, budget, gate_epoch, model, organization, price_list, project, service_key, user, write_off
 from domain.admin_key import AdminKey
+from domain.budget import Scope
 from domain.envelope import decode
 from domain.ids import PARTITIONS, PLATFORM, partition_of
+from domain.limits import UNLIMITED
 from domain.registry import decode_event, evolve_stream
-from domain.scope import Caller, PublishedModel, ScopedBudget, target_of
+from domain.scope import Caller, PublishedModel, ScopedBudget, ScopedLimits, target_of
 from projections.ports import Record
 
 FRESH = 0.7
@@ -222,11 +224,12 @@ class Keyring:
             key=key,
             partition=partition_of(org),
             models=None if state.models is None else frozenset(state.models),
-            limits=state.limits,
+            limits=_limits(key, state, person, home, tenant),
             budgets=tuple(self._in_scope(org, state.project, state.user, key)),
             budget_status=tenant.budget_status,
             refusal=refusal,
             valid_until=min(ends, default=None),
+            model_limits=tenant.limits.models,
         )
 
     def _in_scope(self, org: str, project_id: str, user_id: str | None, key: str) -> list[ScopedBudget]:
@@ -269,4 +272,21 @@ class Keyring:
             () if prices is None else price_list.timeline(prices),
             state.bound_exceeded,
             state.balance,
+            state.limits,
         )
+
+
+def _limits(
+    key: str,
+    state: service_key.ServiceKey,
+    person: user.User | None,
+    home: project.Project,
+    tenant: organization.Organization,
+) -> tuple[ScopedLimits, ...]:
+    found = [
+        ScopedLimits(Scope(kind="key", id=key), state.limits),
+        ScopedLimits(Scope(kind="user", id=state.user), UNLIMITED if person is None else person.limits),
+        ScopedLimits(Scope(kind="project", id=state.project), home.limits),
+        ScopedLimits(Scope(kind="org"), tenant.limits),
+    ]
+    return tuple(each for each in found if each.limits.in_force())

@@ -14,7 +14,6 @@ from domain.fold import Books
 from domain.period import Period
 from domain.price_list import PriceEntry, PriceList, Rates, timeline
 from domain.scope import Caller, PublishedModel, ScopedBudget, Target
-from domain.service_key import Limits
 from infra.adapters.memory_gate import MemoryGate
 from projections.keyring import FRESH
 from tests.cranked import START
@@ -97,7 +96,7 @@ class View:
             ScopedBudget(name, Scope(kind="org"), 1, *self.limits[name], True, None, self.periods[name])
             for name in BUDGETS[key]
         )
-        return Caller(ORG, "p", None, key, 0, None, Limits(), budgets, 402, None, None)
+        return Caller(ORG, "p", None, key, 0, None, (), budgets, 402, None, None)
 
 
 class Orders:

@@ -6,13 +6,15 @@ from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, Field, StrictInt
 
 from api.admin.call import Caller, Paged
-from api.admin.shapes import Body, KeyLimits, Resource, Why
+from api.admin.limits import RateLimits, merged, shown
+from api.admin.shapes import Body, Resource, Why
 from commands.handling import Changes, Reply
 from commands.keys import IssuedKey, issue_service_key, rotate_service_key
 from commands.ports import Entry
 from commands.rules import change
 from domain.errors import NotFound
-from domain.service_key import KIND, ChangeKeyRights, KeyRights, Limits, RevokeKey, ServiceKey
+from domain.limits import UNLIMITED
+from domain.service_key import KIND, ChangeKeyRights, KeyRights, RevokeKey, ServiceKey
 
 router = APIRouter(prefix="/admin/v1/orgs/{org}/keys", tags=["service keys"])
 
@@ -23,14 +25,14 @@ class NewKey(Body):
     user: str | None = None
     models: tuple[str, ...] | None = None
     expires_at: AwareDatetime | None = None
-    limits: KeyLimits = KeyLimits()
+    limits: RateLimits = RateLimits()
 
 
 class KeyPatch(Body):
     """Fields left out stay; null removes a restriction."""
 
     models: tuple[str, ...] | None = None
-    limits: KeyLimits | None = None
+    limits: RateLimits | None = None
 
 
 class Rotation(Body):
@@ -43,7 +45,7 @@ class KeyOut(Resource):
     project: str
     user: str | None
     models: tuple[str, ...] | None
-    limits: KeyLimits
+    limits: RateLimits
     expires_at: AwareDatetime | None
     redacted: str
     revoked: bool
@@ -68,7 +70,7 @@ async def issue(org: str, body: NewKey, call: Caller) -> Response:
             name=body.name,
             project=body.project,
             user=body.user,
-            rights=KeyRights(models=body.models, limits=Limits(**body.limits.model_dump())),
+            rights=KeyRights(models=body.models, limits=merged(UNLIMITED, body.limits)),
             expires_at=body.expires_at,
         )
         return _with_secret(changes, org, issued, 201)
@@ -124,11 +126,7 @@ async def revoke(org: str, key: str, call: Caller, reason: Why) -> Response:
 
 def _patched(state: ServiceKey, body: KeyPatch) -> KeyRights:
     models = body.models if "models" in body.model_fields_set else state.models
-    limits = state.limits
-    if "limits" in body.model_fields_set:
-        given = body.limits.model_dump(exclude_unset=True) if body.limits else {}
-        kept = {name: getattr(limits, name) for name in limits.__struct_fields__} if body.limits else {}
-        limits = Limits(**{**kept, **given})
+    limits = merged(state.limits, body.limits) if "limits" in body.model_fields_set else state.limits
     return KeyRights(models=models, limits=limits)
 
 
@@ -140,7 +138,6 @@ def _with_secret(changes: Changes, org: str, issued: IssuedKey, status: int) -> 
 
 def _fields(entry: Entry) -> dict[str, Any]:
     state: ServiceKey = entry.state
-    limits = {name: getattr(state.limits, name) for name in state.limits.__struct_fields__}
     return {
         "id": entry.id,
         "version": entry.version,
@@ -149,7 +146,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "project": state.project,
         "user": state.user,
         "models": state.models,
-        "limits": limits,
+        "limits": shown(state.limits),
         "expires_at": state.expires_at,
         "redacted": state.redacted,
         "revoked": state.revoked,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field, StrictInt
 
 from api.admin.call import Caller, Paged
+from api.admin.limits import RateLimits, merged, shown
 from api.admin.shapes import Body, Count, Resource
 from commands.handling import Changes
 from commands.ports import Entry
@@ -13,6 +14,7 @@ from commands.routing import publish_model
 from commands.rules import change
 from domain.ids import PLATFORM
 from domain.inputs import model_id
+from domain.limits import UNLIMITED
 from domain.model import KIND, Balance, Model, PublishModel, Route, WithdrawModel
 
 router = APIRouter(prefix="/admin/v1/models", tags=["models"])
@@ -33,6 +35,7 @@ class ModelBody(Body):
     context_tokens: Count
     tokenizer: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     balance: Balance = "weighted"
+    limits: RateLimits = RateLimits()
 
 
 class ModelOut(Resource):
@@ -41,6 +44,7 @@ class ModelOut(Resource):
     context_tokens: int
     tokenizer: str | None
     balance: Balance
+    limits: RateLimits
     bound_exceeded: bool
 
 
@@ -57,6 +61,7 @@ def document(entry: Entry) -> ModelOut:
         context_tokens=state.context_tokens,
         tokenizer=state.tokenizer,
         balance=state.balance,
+        limits=shown(state.limits),
         bound_exceeded=state.bound_exceeded,
     )
 
@@ -71,6 +76,7 @@ async def put(model: str, body: ModelBody, call: Caller) -> Response:
         context_tokens=body.context_tokens,
         tokenizer=body.tokenizer,
         balance=body.balance,
+        limits=merged(UNLIMITED, body.limits),
     )
 
     def effect(changes: Changes) -> None:

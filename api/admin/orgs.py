@@ -5,6 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 
 from api.admin.call import Call, Caller, Paged
+from api.admin.limits import OrgRateLimits, OrgRateLimitsOut, merged, shown_of_org
 from api.admin.shapes import Body, Resource, Why
 from commands.handling import Changes
 from commands.ports import Entry
@@ -13,11 +14,13 @@ from domain.errors import Forbidden
 from domain.ids import chosen_id
 from domain.organization import (
     KIND,
+    UNLIMITED,
     BudgetStatus,
     ChangeOrganization,
     CloseOrganization,
     Command,
     CreateOrganization,
+    Organization,
     ReinstateOrganization,
     SuspendOrganization,
 )
@@ -30,18 +33,21 @@ class NewOrg(Body):
     name: str
     timezone: str = "UTC"
     budget_status: BudgetStatus = 402
+    limits: OrgRateLimits = OrgRateLimits()
 
 
 class OrgPatch(Body):
     name: str | None = None
     timezone: str | None = None
     budget_status: BudgetStatus | None = None
+    limits: OrgRateLimits | None = None
 
 
 class OrgOut(Resource):
     name: str
     timezone: str
     budget_status: int
+    limits: OrgRateLimitsOut
     status: Literal["active", "suspended", "closed"]
 
 
@@ -53,6 +59,7 @@ def document(entry: Entry) -> OrgOut:
         name=state.name,
         timezone=state.timezone,
         budget_status=state.budget_status,
+        limits=shown_of_org(state.limits),
         status=state.status,
     )
 
@@ -62,7 +69,12 @@ async def create(body: NewOrg, call: Caller) -> Response:
     if call.admin.org is not None:
         raise Forbidden("only a platform admin may do this")
     org = chosen_id(body.id)
-    command = CreateOrganization(name=body.name, timezone=body.timezone, budget_status=body.budget_status)
+    command = CreateOrganization(
+        name=body.name,
+        timezone=body.timezone,
+        budget_status=body.budget_status,
+        limits=merged(UNLIMITED, body.limits),
+    )
     return await _changed(call, org, command, 201)
 
 
@@ -81,8 +93,19 @@ async def show(org: str, call: Caller) -> Response:
 @router.patch("/{org}", response_model=OrgOut)
 async def patch(org: str, body: OrgPatch, call: Caller) -> Response:
     call.may("manage", org)
-    command = ChangeOrganization(name=body.name, timezone=body.timezone, budget_status=body.budget_status)
-    return await _changed(call, org, command)
+
+    def effect(changes: Changes) -> None:
+        state: Organization | None = changes.state(org, KIND, org)
+        before = UNLIMITED if state is None else state.limits
+        command = ChangeOrganization(
+            name=body.name,
+            timezone=body.timezone,
+            budget_status=body.budget_status,
+            limits=merged(before, body.limits) if "limits" in body.model_fields_set else None,
+        )
+        change(changes, org, KIND, org, command)
+
+    return await call.change(org, KIND, org, effect, document)
 
 
 @router.delete("/{org}", status_code=204)

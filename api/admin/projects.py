@@ -5,18 +5,21 @@ from typing import Literal
 from fastapi import APIRouter, Response
 
 from api.admin.call import Call, Caller, Paged
+from api.admin.limits import RateLimits, merged, shown
 from api.admin.shapes import Body, Resource, Why
 from commands.handling import Changes
 from commands.ports import Entry
 from commands.rules import change
 from domain.ids import chosen_id
+from domain.limits import UNLIMITED
 from domain.project import (
     KIND,
+    ChangeProject,
     CloseProject,
     Command,
     CreateProject,
+    Project,
     ReinstateProject,
-    RenameProject,
     SuspendProject,
 )
 
@@ -26,26 +29,40 @@ router = APIRouter(prefix="/admin/v1/orgs/{org}/projects", tags=["projects"])
 class NewProject(Body):
     id: str
     name: str
+    limits: RateLimits = RateLimits()
 
 
 class ProjectPatch(Body):
-    name: str
+    """Fields left out stay."""
+
+    name: str | None = None
+    limits: RateLimits | None = None
 
 
 class ProjectOut(Resource):
     org: str
     name: str
+    limits: RateLimits
     status: Literal["active", "suspended", "closed"]
 
 
 def document(entry: Entry) -> ProjectOut:
     state = entry.state
-    return ProjectOut(id=entry.id, version=entry.version, org=entry.org, name=state.name, status=state.status)
+    return ProjectOut(
+        id=entry.id,
+        version=entry.version,
+        org=entry.org,
+        name=state.name,
+        limits=shown(state.limits),
+        status=state.status,
+    )
 
 
 @router.post("", status_code=201, response_model=ProjectOut)
 async def create(org: str, body: NewProject, call: Caller) -> Response:
-    return await _changed(call, org, chosen_id(body.id), CreateProject(name=body.name), 201)
+    return await _changed(
+        call, org, chosen_id(body.id), CreateProject(name=body.name, limits=merged(UNLIMITED, body.limits)), 201
+    )
 
 
 @router.get("")
@@ -61,8 +78,16 @@ async def show(org: str, project: str, call: Caller) -> Response:
 
 
 @router.patch("/{project}", response_model=ProjectOut)
-async def rename(org: str, project: str, body: ProjectPatch, call: Caller) -> Response:
-    return await _changed(call, org, project, RenameProject(name=body.name))
+async def patch(org: str, project: str, body: ProjectPatch, call: Caller) -> Response:
+    call.may("manage", org)
+
+    def effect(changes: Changes) -> None:
+        state: Project | None = changes.state(org, KIND, project)
+        before = UNLIMITED if state is None else state.limits
+        limits = merged(before, body.limits) if "limits" in body.model_fields_set else None
+        change(changes, org, KIND, project, ChangeProject(name=body.name, limits=limits))
+
+    return await call.change(org, KIND, project, effect, document)
 
 
 @router.delete("/{project}", status_code=204)

@@ -1,4 +1,4 @@
-"""The JSON shapes that resources of the command API share: strict bodies, money as decimal strings, rate limits."""
+"""The JSON shapes that resources of the command API share: strict bodies, money as decimal strings."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -61,11 +61,3 @@ Amount = Annotated[int, PlainValidator(_money(parse_usd)), _SCHEMA]
 
 Count = Annotated[StrictInt, Field(ge=1, le=10**15)]
 """A whole number of at least one."""
-
-
-class KeyLimits(Body):
-    """Rate limits of a service key; null: none."""
-
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    concurrent: Count | None = None

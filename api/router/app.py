@@ -36,6 +36,7 @@ from commands.backend_choice import BackendChoice, name_of
 from commands.denials import Denials
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Refused, Upstream
+from commands.rates import limit_document
 from domain.errors import NotReady, TollhouseError
 from domain.money import format_usd
 from domain.period import window
@@ -271,6 +272,8 @@ class Router:
         headers = rate_headers(refused.rates)
         if refused.budget is not None:
             extra["budget"] = self._budget_json(caller, refused)
+        if refused.rate is not None:
+            extra["limit"] = limit_document(refused.rate)
         if refused.first is not None:
             extra["request_id"], extra["outcome"] = refused.first, refused.outcome
         hopeless = denied.code == "rate_limit_exceeded" and refused.retry_after is None

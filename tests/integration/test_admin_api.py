@@ -26,6 +26,7 @@ async def test_a_resource_lives_from_post_to_delete(house: House) -> None:
         "name": "Acme",
         "timezone": "UTC",
         "budget_status": 402,
+        "limits": {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None, "models": {}},
         "status": "active",
     }
     assert made.headers["etag"] == '"1"'

@@ -67,6 +67,50 @@ async def test_a_key_is_issued_limited_rotated_and_revoked(house: House) -> None
     assert [key["revoked"] for key in (await house.ok("GET", "/orgs/acme/keys"))["data"]] == [True]
 
 
+async def test_limits_are_patched_field_by_field(house: House) -> None:
+    """Of organizations, projects and users: what is left out stays, null removes; of an organization each model too."""
+    await house.org()
+    user = (await house.ok("POST", "/orgs/acme/users", {"email": "a@example.com", "limits": {"concurrent": 2}}))["id"]
+    none = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None}
+    for path, first in (("/orgs/acme/projects/main", none), (f"/orgs/acme/users/{user}", {**none, "concurrent": 2})):
+        assert (await house.ok("GET", path))["limits"] == first
+        limited = await house.ok("PATCH", path, {"limits": {"requests_per_minute": 5}})
+        assert limited["limits"] == {**first, "requests_per_minute": 5}
+        limited = await house.ok("PATCH", path, {"limits": {"requests_per_minute": None, "tokens_per_minute": 9}})
+        assert limited["limits"] == {**first, "tokens_per_minute": 9}
+        assert (await house.ok("PATCH", path, {"limits": None}))["limits"] == none
+    org = "/orgs/acme"
+    made = await house.ok("PATCH", org, {"limits": {"concurrent": 3, "models": {"m": {"concurrent": 1}}}})
+    assert made["limits"] == {**none, "concurrent": 3, "models": {"m": {**none, "concurrent": 1}}}
+    more = {"models": {"m": {"tokens_per_minute": 7}, "n": {"requests_per_minute": 1}}}
+    made = await house.ok("PATCH", org, {"limits": more, "name": "Acme Inc"})
+    assert made["limits"] == {
+        **none,
+        "concurrent": 3,
+        "models": {
+            "m": {**none, "concurrent": 1, "tokens_per_minute": 7},
+            "n": {**none, "requests_per_minute": 1},
+        },
+    }
+    made = await house.ok("PATCH", org, {"limits": {"concurrent": None, "models": {"m": None}}})
+    assert made["limits"] == {**none, "models": {"n": {**none, "requests_per_minute": 1}}}
+    assert (await house.ok("PATCH", org, {"limits": {"models": None}}))["limits"] == {**none, "models": {}}
+    bad = {"limits": {"models": {"m": {"concurrent": 0}}}}
+    assert await house.refused(400, "invalid_field", "PATCH", org, bad) == ["limits.models.m.concurrent"]
+    await house.refused(404, "not_found", "PATCH", "/orgs/nobody", {"limits": {"concurrent": 1}})
+    await house.refused(404, "not_found", "PATCH", "/orgs/acme/projects/nothing", {"limits": {"concurrent": 1}})
+
+
+async def test_a_model_is_published_with_its_limits(house: House) -> None:
+    """They are shown with it, and gone when it is published without."""
+    await house.ok("PUT", "/backends/b", {"url": "http://h/v1", "protocol": "openai"})
+    terms = {"routes": [{"backend": "b", "upstream_model": "u"}], "max_output_tokens": 1, "context_tokens": 2}
+    none = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None}
+    made = await house.ok("PUT", "/models/m", {**terms, "limits": {"concurrent": 4}})
+    assert made["limits"] == {**none, "concurrent": 4}
+    assert (await house.ok("PUT", "/models/m", terms))["limits"] == none
+
+
 async def test_a_budget_keeps_its_scope_and_period_for_life(house: House) -> None:
     """Changing them is 409; removed and set again it may differ."""
     await house.org()

@@ -15,11 +15,11 @@ from domain.budget import Scope
 from domain.envelope import decode
 from domain.errors import GateUnavailable, LogUnavailable, NotReady
 from domain.facts import BudgetHold, RequestAdmitted
+from domain.limits import Limits
 from domain.period import Period
 from domain.price_list import PriceEntry, PriceList, Rates, timeline
 from domain.registry import decode_event
-from domain.scope import Caller, PublishedModel, ScopedBudget, Target
-from domain.service_key import Limits
+from domain.scope import Caller, PublishedModel, ScopedBudget, ScopedLimits, Target
 from tests.cranked import Crank
 from tests.factgen import MemoryLog
 from tests.fakes import FlightLog, InstantLog
@@ -42,7 +42,7 @@ def budget(
     return ScopedBudget(name, Scope(kind="org"), 3, 1000, 2, hard, models, **({"period": LIFETIME} | fields))
 
 
-def caller(*budgets: ScopedBudget, limits: Limits = Limits()) -> Caller:  # noqa: B008  # frozen
+def caller(*budgets: ScopedBudget, limits: tuple[ScopedLimits, ...] = ()) -> Caller:
     return Caller("acme", "web", "ada", "key_1", 0, None, limits, budgets, 402, None, None)
 
 
@@ -162,16 +162,13 @@ async def test_a_new_limit_is_asked_for_once_the_view_knows_it(house: House) -> 
     assert (before, (await house.asked(call(), replace(budget(), limit=20))).budgets[0].limit) == (1000, 20)
 
 
-async def test_rate_limits_are_those_of_the_key(house: House) -> None:
+async def test_rate_limits_are_asked_for_with_the_budgets(house: House) -> None:
     """Tokens count the estimated input and all the output asked for."""
-    limits = Limits(requests_per_minute=5, tokens_per_minute=900, concurrent=2)
-    asked = await house.asked(call(cap=20, choices=2), limits=limits)
-    assert asked.rates == (
-        RateClaim("acme/key_1/requests", "requests", 5),
-        RateClaim("acme/key_1/tokens", "tokens", 900),
-        RateClaim("acme/key_1/concurrent", "concurrent", 2),
-    )
+    limits = ScopedLimits(Scope(kind="org"), Limits(tokens_per_minute=900))
+    asked = await house.asked(call(cap=20, choices=2), limits=(limits,))
+    assert asked.rates == (RateClaim("acme/org/tokens", "tokens", 900),)
     assert asked.tokens == 25 + 20 * 2
+    house.view.version += 1
     assert (await house.asked(call())).rates == ()
 
 
@@ -207,7 +204,7 @@ async def test_a_hard_budget_needs_a_bound(
 @pytest.mark.parametrize("code", ["budget_busy", "insufficient_quota", "rate_limit_exceeded", "duplicate_request"])
 async def test_the_gates_refusal_is_handed_on(house: House, code: str) -> None:
     """With what it was asked about, so that the denial explains itself; no fact of an admission."""
-    rate = RateClaim("k", "tokens", 5)
+    rate = RateClaim("acme/k/tokens", "tokens", 5)
     house.gate.answer = Refused(code, budget="cap", first="req_0", rate=rate)
     with pytest.raises(Denied) as denied:
         await house.admit(call(cap=10), budget())
@@ -216,24 +213,6 @@ async def test_the_gates_refusal_is_handed_on(house: House, code: str) -> None:
     named = {"duplicate_request": "req_0", "rate_limit_exceeded": "5 tokens"}.get(code, "budget cap")
     assert named in found.message
     assert house.facts() == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "wait", "told"),
-    [
-        ("tokens", 3.0, "rate limit reached: 5 tokens per minute"),
-        ("tokens", None, "5 tokens per minute: it can never pass"),
-        ("requests", None, "5 requests per minute: no request can ever pass"),
-        ("concurrent", 1.0, "rate limit reached: 5 requests at a time"),
-    ],
-)
-async def test_a_rate_limits_refusal_says_whether_waiting_helps(
-    house: House, kind: str, wait: float | None, told: str
-) -> None:
-    """And in which unit the limit is."""
-    house.gate.answer = Refused("rate_limit_exceeded", rate=RateClaim("k", kind, 5), retry_after=wait)
-    with pytest.raises(Denied, match=told):
-        await house.admit(call())
 
 
 async def test_a_closed_gate_is_unavailable(house: House) -> None:

@@ -14,7 +14,6 @@ from domain.facts import RequestDenied
 from domain.ids import partition_of
 from domain.pricing import Price
 from domain.scope import Caller
-from domain.service_key import Limits
 from tests.factgen import MemoryLog
 from tests.facts import NOON, facts_of
 from tests.fakes import FlightLog, InstantLog
@@ -23,7 +22,7 @@ from tests.waiting import until
 EXHAUSTED = Denied("insufficient_quota", "exhausted", refused=Refused("insufficient_quota", budget="cap"))
 BUSY = Denied("budget_busy", "busy", refused=Refused("budget_busy", budget="cap"))
 PRICE = Price(version="m@1", input=1, output=1, cached_input=1, cache_write=1, reasoning=1)
-CALLER = Caller("acme", "web", None, "key_1", partition_of("acme"), None, Limits(), (), 402, None, None)
+CALLER = Caller("acme", "web", None, "key_1", partition_of("acme"), None, (), (), 402, None, None)
 
 
 class House:

@@ -25,7 +25,6 @@ from domain.errors import UpstreamFailed
 from domain.facts import BudgetHold, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
 from domain.pricing import Price
 from domain.scope import Caller, PublishedModel, Target
-from domain.service_key import Limits
 from tests.factgen import MemoryLog
 from tests.facts import facts_of
 from tests.fakes import FlightLog, InstantLog
@@ -34,7 +33,7 @@ from tests.waiting import until
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PRICE = Price(version="m@1", input=10**6, output=10**6, cached_input=10**6, cache_write=10**6, reasoning=10**6)
-CALLER = Caller("acme", "web", None, "key_1", 0, None, Limits(), (), 402, None, None)
+CALLER = Caller("acme", "web", None, "key_1", 0, None, (), (), 402, None, None)
 TARGET = Target("fake", "http://fake/v1", "openai", "sealed", 30.0, "up", 1, 0)
 MODEL = PublishedModel("m", (TARGET,), max_output_tokens=50, context_tokens=1000, prices=(), bound_exceeded=False)
 SEEN = tuple(

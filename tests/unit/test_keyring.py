@@ -13,6 +13,7 @@ from domain import backend, model, organization, project, service_key, user
 from domain.budget import BudgetRemoved, BudgetSet, Scope
 from domain.gate_epoch import GateFenced
 from domain.ids import partition_of
+from domain.limits import UNLIMITED, Limits, OrganizationLimits
 from domain.period import Period
 from domain.price_list import PriceEntry, PriceList, PriceListed, Rates, timeline
 from projections.keyring import FRESH, LATELY, Keyring
@@ -273,6 +274,30 @@ def scoped(told: Told, hash: str) -> list[str]:
     caller = told.keyring.caller(hash, NOW)
     assert caller is not None
     return [budget.id for budget in caller.budgets]
+
+
+def test_the_limits_on_the_path_of_a_key_are_in_scope(told: Told) -> None:
+    """The narrowest first, and only where there are any; those of models beside them."""
+    assert told.keyring.caller("h2", NOW).limits == ()  # type: ignore[union-attr]
+    one, two, three = (Limits(concurrent=number) for number in (1, 2, 3))
+    of_org = OrganizationLimits(requests_per_minute=5, models={"m": one})
+    told.of("acme/user/ada", user.UserLimitsChanged(limits=one, before=UNLIMITED))
+    told.of("acme/project/web", project.ProjectLimitsChanged(limits=two, before=UNLIMITED))
+    told.of("acme/org/acme", organization.OrganizationLimitsChanged(limits=of_org, before=organization.UNLIMITED))
+    rights = service_key.KeyRights(limits=three)
+    told.of("acme/key/k2", service_key.ApiKeyLimitsChanged(rights=rights, before=service_key.KeyRights()))
+    caller = told.keyring.caller("h2", NOW)
+    assert caller is not None
+    assert [(each.scope.kind, each.scope.id, each.limits) for each in caller.limits] == [
+        ("key", "k2", three),
+        ("user", "ada", one),
+        ("project", "web", two),
+        ("org", None, of_org),
+    ]
+    assert caller.model_limits == {"m": one}
+    other = told.keyring.caller("h1", NOW)
+    assert other is not None
+    assert [each.scope.kind for each in other.limits] == ["project", "org"]
 
 
 def test_a_new_limit_is_in_force_at_once(told: Told) -> None:

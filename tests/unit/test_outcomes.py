@@ -16,14 +16,13 @@ from domain.facts import Try, Usage
 from domain.pricing import Price
 from domain.registry import decode_event
 from domain.scope import Caller
-from domain.service_key import Limits
 from tests.factgen import MemoryLog
 from tests.fakes import FlightLog
 from tests.waiting import until
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PRICE = Price(version="m@1", input=10**6, output=2 * 10**6, cached_input=10**6, cache_write=10**6, reasoning=2 * 10**6)
-CALLER = Caller("acme", "web", None, "key_1", 3, None, Limits(), (), 402, None, None)
+CALLER = Caller("acme", "web", None, "key_1", 3, None, (), (), 402, None, None)
 TRIES = (Try(backend="fake", status=200),)
 HOLD = 100
 

@@ -2,6 +2,7 @@
 
 from domain import project
 from domain.project import (
+    ChangeProject,
     CloseProject,
     CreateProject,
     ProjectClosed,
@@ -10,7 +11,6 @@ from domain.project import (
     ProjectRenamed,
     ProjectSuspended,
     ReinstateProject,
-    RenameProject,
     SuspendProject,
 )
 from tests.unit.decider import given
@@ -28,8 +28,8 @@ def test_a_project_is_created_once() -> None:
 
 def test_renaming_says_what_was_before() -> None:
     """The same name again changes nothing."""
-    renamed = given(project, CREATED).when(RenameProject(name="New")).then(ProjectRenamed(name="New", before="Main"))
-    renamed.when(RenameProject(name="New")).then_nothing_happened()
+    renamed = given(project, CREATED).when(ChangeProject(name="New")).then(ProjectRenamed(name="New", before="Main"))
+    renamed.when(ChangeProject(name="New")).then_nothing_happened()
 
 
 def test_suspended_and_reinstated_once() -> None:
@@ -45,6 +45,6 @@ def test_closed_is_final() -> None:
     closed = given(project, CREATED).when(CloseProject(reason="done")).then(ProjectClosed(reason="done"))
     assert closed.state.removed
     closed.when(CloseProject()).then_nothing_happened()
-    for command in (RenameProject(name="x"), SuspendProject(), ReinstateProject()):
+    for command in (ChangeProject(name="x"), SuspendProject(), ReinstateProject()):
         closed.when(command).then_refused("project_closed")
         given(project).when(command).then_refused("not_found")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from domain import service_key
+from domain.limits import Limits
 from domain.service_key import (
     ApiKeyIssued,
     ApiKeyLimitsChanged,
@@ -14,7 +15,6 @@ from domain.service_key import (
     ChangeKeyRights,
     IssueKey,
     KeyRights,
-    Limits,
     RevokeKey,
     RotateKey,
 )

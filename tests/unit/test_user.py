@@ -5,7 +5,7 @@ import pytest
 from domain import user
 from domain.user import (
     AcceptInvitation,
-    ChangeUserRole,
+    ChangeUser,
     InviteUser,
     ReinstateUser,
     RemoveUser,
@@ -41,8 +41,8 @@ def test_an_address_is_an_address(email: str) -> None:
 def test_a_role_change_says_what_was_before() -> None:
     """The same role again changes nothing."""
     event = UserRoleChanged(role="org-admin", before="member")
-    changed = given(user, INVITED).when(ChangeUserRole(role="org-admin")).then(event)
-    changed.when(ChangeUserRole(role="org-admin")).then_nothing_happened()
+    changed = given(user, INVITED).when(ChangeUser(role="org-admin")).then(event)
+    changed.when(ChangeUser(role="org-admin")).then_nothing_happened()
 
 
 @pytest.mark.parametrize(("events", "status"), [((INVITED,), "invited"), ((INVITED, UserJoined()), "active")])
@@ -62,6 +62,6 @@ def test_removed_is_final() -> None:
     removed = given(user, INVITED).when(RemoveUser()).then(UserRemoved(reason=None))
     assert (removed.state.removed, removed.state.status) == (True, "removed")
     removed.when(RemoveUser()).then_nothing_happened()
-    for command in (AcceptInvitation(), ChangeUserRole(role="member"), SuspendUser(), ReinstateUser()):
+    for command in (AcceptInvitation(), ChangeUser(role="member"), SuspendUser(), ReinstateUser()):
         removed.when(command).then_refused("user_removed")
         given(user).when(command).then_refused("not_found")
