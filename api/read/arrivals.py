@@ -31,13 +31,13 @@ class Arrivals:
 
     def _view(self, name: str) -> "_Waiting":
         found = self._views.get(name)
-        if found is None:
+        if found is None or found.over:
             found = self._views[name] = _Waiting(self._freshness, name)
         return found
 
 
 class _Waiting:
-    """Those who wait for one view."""
+    """Those who wait for one view, until nobody does."""
 
     def __init__(self, freshness: Freshness, view: str) -> None:
         self._freshness, self._view = freshness, view
@@ -45,11 +45,15 @@ class _Waiting:
         self._came = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
+    @property
+    def over(self) -> bool:
+        return self._asking is not None and self._asking.done()
+
     async def reached(self, positions: Sequence[Position]) -> None:
         there = asyncio.get_running_loop().create_future()
         self._wanted[there] = positions
         self._came.set()
-        if self._asking is None or self._asking.done():
+        if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
         try:
             await there
