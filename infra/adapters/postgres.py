@@ -102,9 +102,16 @@ def transaction(connection: psycopg.Connection[Row], begin: bytes = b"BEGIN") ->
 @contextmanager
 def begun(connection: psycopg.Connection[Row]) -> Iterator[None]:
     """Commits at the end, rolls back on any exception."""
-    try:
+    with undone(connection):
         yield
         connection.execute("COMMIT")
+
+
+@contextmanager
+def undone(connection: psycopg.Connection[Row]) -> Iterator[None]:
+    """Rolls back on any exception."""
+    try:
+        yield
     except BaseException:
         if not connection.closed:
             connection.rollback()

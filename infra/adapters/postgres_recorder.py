@@ -5,7 +5,7 @@ process and in all others: so commit order is position order, nothing commits be
 checked under the lock stays true. The library's database functions would drop that lock and are never used.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,30 @@ from psycopg.rows import DictRow, dict_row
 from commands.ports import CommandRow
 from infra.adapters.group_commit import Append, Outcome
 from infra.adapters.group_rules import Known
-from infra.adapters.postgres import LOCK_SECONDS, Connections, begun, transaction
+from infra.adapters.postgres import LOCK_SECONDS, Connections, transaction, undone
 from infra.adapters.recorded_journal import COMMANDS, EVENTS
 
 _SCHEMA = Path(__file__).with_name("postgres_journal.sql").read_bytes()
 _ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('schema of the journal', 0))"
 
-_VERSIONS = f"""
-SELECT stream, coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = stream), 0) AS version
-FROM unnest(%s::text[]) AS stream""".encode()
+_LOCK = f"LOCK TABLE public.{EVENTS} IN EXCLUSIVE MODE".encode()  # as the library takes it
 
-_TAKEN = f"""
-SELECT actor, key FROM unnest(%s::text[], %s::text[]) AS wanted (actor, key)
-WHERE (SELECT TRUE FROM {COMMANDS} WHERE actor = wanted.actor AND key = wanted.key)""".encode()
+_KNOWN = f"""
+SELECT
+  ARRAY(
+    SELECT coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = stream), 0)
+    FROM unnest(%s::text[]) WITH ORDINALITY AS asked (stream, number) ORDER BY number
+  ) AS versions,
+  ARRAY(
+    SELECT coalesce((SELECT TRUE FROM {COMMANDS} WHERE actor = asked.actor AND key = asked.key), FALSE)
+    FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked (actor, key, number) ORDER BY number
+  ) AS taken,
+  ARRAY(SELECT nextval('{EVENTS}_notification_id_seq') FROM generate_series(1, %s)) AS positions,
+  (SELECT coalesce(max(notification_id), 0) FROM {EVENTS}) AS last""".encode()
 
 _INSERT_EVENTS = f"""
 INSERT INTO {EVENTS} (originator_id, originator_version, topic, state, notification_id)
 SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %b::bytea[], %s::bigint[])""".encode()
-
-_DRAW = f"SELECT nextval('{EVENTS}_notification_id_seq') AS position FROM generate_series(1, %s)".encode()
 
 _ROW_TYPES = ("text", "text", "text", "bigint", "bigint", "bigint", "text", "bool", "bytea")
 _ROW_ARRAYS = ", ".join(f"%s::{name}[]" for name in _ROW_TYPES)
@@ -46,7 +51,6 @@ _INSERT_ROWS = (
     f"INSERT INTO {COMMANDS} ({', '.join(CommandRow.__struct_fields__)}) SELECT * FROM unnest({_ROW_ARRAYS})".encode()
 )
 
-_END = f"SELECT coalesce(max(notification_id), 0) AS position FROM {EVENTS}".encode()
 _EVENT = f"SELECT notification_id, state FROM {EVENTS} WHERE originator_id = %s AND originator_version = %s".encode()
 _ROW = f"SELECT * FROM {COMMANDS} WHERE actor = %s AND key = %s".encode()
 _ERASE = f"UPDATE {COMMANDS} SET body = NULL WHERE sealed AND body IS NOT NULL AND at <= %s".encode()
@@ -106,19 +110,18 @@ class PostgresRecorder(PostgresApplicationRecorder):
         Two round trips: what there is, under the lock; then all that changes. Raises `InDoubt`, else `PersistenceError`:
         nothing was appended then.
         """
-        with self.datastore.get_connection() as connection, begun(connection):
-            with connection.pipeline() as pipeline:
-                connection.execute("BEGIN")
-                self._lock_table(connection.cursor())
-                known = _asked(connection, appends)
-                pipeline.sync()
-                outcomes, events, rows = known().let_in(appends)
+        with self.datastore.get_connection() as connection, undone(connection):
+            streams, keys, asked = _asked(appends)
+            with connection.pipeline():
+                connection.execute(b"BEGIN")
+                connection.execute(_LOCK)
+                known = connection.execute(_KNOWN, asked)
+            outcomes, events, rows = _known(known, streams, keys).let_in(appends)
             try:
-                with connection.pipeline() as pipeline:
+                with connection.pipeline():
                     _insert(connection, _INSERT_EVENTS, events)
                     _insert(connection, _INSERT_ROWS, [astuple(row) for row in rows])
                     connection.execute("COMMIT")
-                    pipeline.sync()
             except psycopg.OperationalError as error:
                 raise InDoubt(str(error)) from error
             return outcomes
@@ -128,7 +131,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
         whoever tried held the lock up to the end, and we had it afterwards. Raises `PersistenceError`."""
         with self.datastore.get_connection() as connection, transaction(connection):
             cursor = connection.cursor()
-            self._lock_table(cursor)
+            cursor.execute(_LOCK)
             return [_position(cursor, append) for append in appends]
 
     def command(self, actor: str, key: str) -> CommandRow | None:
@@ -146,25 +149,20 @@ class PostgresRecorder(PostgresApplicationRecorder):
         self.datastore.close()
 
 
-def _asked(connection: Connection[DictRow], appends: Sequence[Append]) -> Callable[[], Known]:
-    """Asks for what is known of the group; the answers are read once the pipeline is synced."""
+def _asked(appends: Sequence[Append]) -> tuple[list[str], list[tuple[str, str]], tuple[Any, ...]]:
+    """The streams and ledger keys of a group, and the parameters of `_KNOWN`."""
     streams = {stream for append in appends for stream in append.expected}
     streams.update(str(event.originator_id) for append in appends for event in append.events)
     keys = [(append.row.actor, append.row.key) for append in appends if append.row is not None]
-    versions = connection.execute(_VERSIONS, (list(streams),))
-    taken = connection.execute(_TAKEN, ([actor for actor, _ in keys], [key for _, key in keys]))
-    positions = connection.execute(_DRAW, (sum(len(append.events) for append in appends),))
-    end = connection.execute(_END)
+    events = sum(len(append.events) for append in appends)
+    names = list(streams)
+    return names, keys, (names, [actor for actor, _ in keys], [key for _, key in keys], events)
 
-    def read() -> Known:
-        return Known(
-            {row["stream"]: row["version"] for row in versions},
-            {(row["actor"], row["key"]) for row in taken},
-            sorted(row["position"] for row in positions),
-            max(row["position"] for row in end),
-        )
 
-    return read
+def _known(answer: Cursor[DictRow], streams: Sequence[str], keys: Sequence[tuple[str, str]]) -> Known:
+    (row,) = answer
+    taken = {key for key, used in zip(keys, row["taken"], strict=True) if used}
+    return Known(dict(zip(streams, row["versions"], strict=True)), taken, sorted(row["positions"]), row["last"])
 
 
 def _insert(connection: Connection[DictRow], statement: bytes, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from commands.ports import Journal
 from domain.envelope import encode
@@ -129,6 +130,19 @@ class TestPostgresJournal(JournalContract):
             assert known is not None
             assert known.answer is not None
             assert known.answer.position == position
+
+    def test_an_acknowledged_commit_is_never_in_doubt(self, journal: PostgresJournal) -> None:
+        """The connection breaks right behind the acknowledgement: the command is in once, and answers its position."""
+        stream, real = "acme/project/a", psycopg.Connection.execute
+
+        def execute(self: psycopg.Connection[Any], query: Any, *args: Any, **options: Any) -> Any:
+            if query == "COMMIT" and self.info.transaction_status is TransactionStatus.IDLE:
+                self.close()
+            return real(self, query, *args, **options)
+
+        with patch.object(psycopg.Connection, "execute", execute):
+            position = journal.append([event(stream, 1)], {stream: 0}, None)
+        assert [stored.position for stored in journal.after(0, 10)] == [position]
 
     def test_an_equal_command_of_another_process_is_not_taken_for_ours(self, journal: PostgresJournal) -> None:
         """The commit was not done, and meanwhile another process appended the same: ours finds the key taken."""
