@@ -113,7 +113,7 @@ class Changes:
 
     def new_id(self, prefix: str) -> str:
         """A fresh id, sortable by time."""
-        return made_id(prefix, uuid7(int(self.clock().timestamp() * 1000), self.secrets.random(74)))
+        return made_id(prefix, uuid7(int(self.clock().timestamp() * 1000), self.secrets.lot(74)))
 
     def state(self, org: str, kind: str, id: str) -> Any:
         """The state of an aggregate, its events of this run included; None if it never was."""

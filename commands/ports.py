@@ -119,6 +119,9 @@ class Secrets(Protocol):
     def random(self, bits: int) -> int:
         """An unpredictable number of at most `bits` bits."""
 
+    def lot(self, bits: int) -> int:
+        """A number of at most `bits` bits, as good as never drawn before. It can be predicted, and costs little."""
+
     def hash(self, key: str) -> str:
         """The keyed hash of a key (hex): equal keys, equal hashes; useless without the secret."""
 

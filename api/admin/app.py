@@ -40,7 +40,7 @@ def create_app(deps: AdminDeps) -> ASGIApp:
         routes += [route for route in module.router.routes if isinstance(route, APIRoute)]
 
     def new_id() -> str:
-        return made_id("req", uuid7(int(deps.clock().timestamp() * 1000), deps.secrets.random(74)))
+        return made_id("req", uuid7(int(deps.clock().timestamp() * 1000), deps.secrets.lot(74)))
 
     return Entrance(
         Express(app, routes),

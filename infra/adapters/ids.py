@@ -6,9 +6,12 @@ import time
 from domain.ids import made_id, uuid7
 
 _seed = random.SystemRandom().getrandbits(256)
-_random = random.Random(_seed).getrandbits  # seeded by the system: an id must be unique, not unguessable
+
+lot = random.Random(_seed).getrandbits
+"""A number of so many bits, as good as never drawn before: seeded by the system. It can be predicted. (The system, asked each time,
+would let other threads run meanwhile.)"""
 
 
 def new_id(prefix: str) -> str:
     """``<prefix>_`` and a new UUIDv7."""
-    return made_id(prefix, uuid7(time.time_ns() // 1_000_000, _random(74)))
+    return made_id(prefix, uuid7(time.time_ns() // 1_000_000, lot(74)))

@@ -4,6 +4,7 @@ import base64
 import hmac
 import secrets
 
+from infra.adapters.ids import lot
 from infra.adapters.sealing import Sealing, derived_key
 
 
@@ -11,14 +12,19 @@ class InstallationSecrets:
     """See `commands.ports.Secrets`. `secret` is at least 32 bytes; everything is lost with it."""
 
     def __init__(self, secret: bytes) -> None:
-        self._pepper = derived_key(secret, "keys")
+        self._keyed = hmac.new(derived_key(secret, "keys"), digestmod="sha256")
         self._sealing = Sealing(secret, "credentials")
 
     def random(self, bits: int) -> int:
         return secrets.randbits(bits)
 
+    def lot(self, bits: int) -> int:
+        return lot(bits)
+
     def hash(self, key: str) -> str:
-        return hmac.digest(self._pepper, key.encode(), "sha256").hex()
+        keyed = self._keyed.copy()  # `hmac.digest` would let other threads run meanwhile
+        keyed.update(key.encode())
+        return keyed.hexdigest()
 
     def seal(self, plain: str) -> str:
         return base64.urlsafe_b64encode(self._sealing.seal(plain.encode(), "backend")).decode()
