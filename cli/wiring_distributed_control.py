@@ -95,8 +95,7 @@ class Control:
         if self.leader.leading:
             self.relay.wake()
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self.core.follower.reached(position)
+            await self.core.follower.reached(position, PATIENCE)
         except TimeoutError:
             raise LogUnavailable(
                 "the change is recorded but not yet forwarded; it will be once the log is back, repeat the command then"

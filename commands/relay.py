@@ -8,6 +8,7 @@ import asyncio
 import logging
 
 from commands.ports import ControlLog, Feed
+from commands.positions import Positions
 from domain.errors import LogUnavailable, Unavailable
 
 POLL = 0.1
@@ -31,7 +32,7 @@ class Relay:
         self._poll = poll
         self._patience = patience
         self._wake = asyncio.Event()
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._positions = Positions()
 
     async def run(self) -> None:
         """Forwards for ever. A failing journal or topic is tried again; any other error ends it."""
@@ -51,17 +52,12 @@ class Relay:
         if position <= self.position:
             return
         self.wake()
-        reached = asyncio.get_running_loop().create_future()
-        self._waiting[reached] = position
         try:
-            async with asyncio.timeout(self._patience):
-                await reached
+            await self._positions.wait_for(position, self._patience)
         except TimeoutError:
             raise LogUnavailable(
                 "the change is recorded but not yet forwarded; it will be once the log is back, repeat the command then"
             ) from None
-        finally:
-            self._waiting.pop(reached, None)
 
     async def _forward_from_tail(self) -> None:
         self._reached(await self._log.tail())
@@ -80,6 +76,4 @@ class Relay:
 
     def _reached(self, position: int) -> None:
         self.position = position
-        for waiting, wanted in self._waiting.items():
-            if wanted <= position and not waiting.done():
-                waiting.set_result(None)
+        self._positions.reached(position)

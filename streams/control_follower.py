@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from commands.positions import Positions
 from projections.keyring import Keyring
 from projections.ports import LogReader, Record
 
@@ -31,7 +32,7 @@ class ControlFollower:
     def __init__(self, keyring: Keyring, control: LogReader) -> None:
         self._keyring, self._control = keyring, control
         self._thread = ThreadPoolExecutor(1, "control")
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._positions = Positions()
         self._fed = False
         """Whether what came last did not have to be read."""
 
@@ -60,16 +61,11 @@ class ControlFollower:
             self._take_in(records)
             self._fed = True
 
-    async def reached(self, position: int) -> None:
-        """Returns once everything up to a journal position is in the topic and in the keyring."""
-        if position <= self._keyring.position:
-            return
-        there = asyncio.get_running_loop().create_future()
-        self._waiting[there] = position
-        try:
-            await there
-        finally:
-            del self._waiting[there]
+    async def reached(self, position: int, patience: float | None = None) -> None:
+        """Returns once everything up to a journal position is in the topic and in the keyring. Raises `TimeoutError` after
+        `patience` seconds."""
+        if position > self._keyring.position:
+            await self._positions.wait_for(position, patience)
 
     async def close(self) -> None:
         """Ends the thread, after the question that it is at, and gives the reader back."""
@@ -86,9 +82,7 @@ class ControlFollower:
         if not records:
             return False
         self._keyring.apply(records)
-        for there, wanted in self._waiting.items():
-            if wanted <= self._keyring.position and not there.done():
-                there.set_result(None)
+        self._positions.reached(self._keyring.position)
         return True
 
     async def _in_thread(self, question: Callable[[], T]) -> T:

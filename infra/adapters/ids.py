@@ -8,8 +8,8 @@ from domain.ids import made_id, uuid7
 _seed = random.SystemRandom().getrandbits(256)
 
 lot = random.Random(_seed).getrandbits
-"""A number of so many bits, as good as never drawn before: seeded by the system. It can be predicted. (The system, asked each time,
-would let other threads run meanwhile.)"""
+"""A number of so many bits, as good as never drawn before: seeded by the system. It can be predicted. (The system, asked each
+time, would let other threads run meanwhile.)"""
 
 
 def new_id(prefix: str) -> str:
