@@ -129,7 +129,8 @@ class Embedded:
     async def acknowledged(self, position: int) -> None:
         """Returns once everything up to a journal position is in the log, and in this process's own view."""
         await self.relay.wait_for(position)
-        self.follower.step()
+        if self.keyring.position < position:  # else the first of those who were told has looked for all of them
+            self.follower.step()
 
     def reasons(self) -> list[str]:
         """Why requests are refused now; empty when they are not."""

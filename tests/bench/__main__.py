@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import distributed, load, nginx
+from tests.bench.commands import commanded
 from tests.bench.processes import cpu_seconds, free_port, own_cpu_seconds, process, require, wait_for
-from tests.bench.product import commands_per_second, server
+from tests.bench.product import server
 
 GATEWAY, REST = 0, 1
 """Cores: the proxy under measurement has one to itself."""
@@ -62,8 +63,8 @@ def _bench(folder: Path, seconds: int) -> None:
             print(f"ratio to nginx at 64 connections: {ours / best:.2f}")
             for name in ("balances", "usage"):
                 print(target.rebuild(name))
-            for threads in (1, 16):
-                print(f"commands/s, {threads} admins: {commands_per_second(target, threads, seconds / 2):,.0f}")
+            for admins in (1, 16, 64):
+                print(f"{admins} admins: {commanded(target, admins, max(2, seconds // 2), REST, folder)}")
         distributed.bench(folder / "distributed", f"http://127.0.0.1:{backend}", PLAIN, seconds, GATEWAY, REST)
     _streams(folder / "streams", seconds)
 

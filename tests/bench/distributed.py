@@ -17,11 +17,12 @@ from psycopg.conninfo import make_conninfo
 
 from infra.stack import Stack
 from tests.bench import freshness, load
+from tests.bench.commands import commanded, moved
 from tests.bench.processes import free_port, own_cpu_seconds, process
-from tests.bench.product import Server, commands_per_second
+from tests.bench.product import Server
 
 FRESH_SECONDS = 10
-ADMINS = 64
+ADMINS = (1, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def bench(folder: Path, backend: str, plain: str, seconds: int, gateway: int, re
         lag = made.read.lag()
         print(f"views: {lag:,} records behind at the end of the load, {_caught_up(made):.1f} s to zero")
         _fed(made)
-        print(f"commands/s, {ADMINS} admins: {commands_per_second(made.control, ADMINS, seconds / 2):,.0f}")
+        _commands(made, max(2, seconds // 2), gateway, rest, folder)
         read = made.read
         print(freshness.measured(made.gateway, read.url, read.admin_key, key, plain, FRESH_SECONDS, [gateway]))
         for name in ("balances", "usage"):
@@ -119,6 +120,16 @@ def _line(
         f"{used / max(1, figures.requests) * 1e6:.0f} us CPU, p50 {figures.p50:.2f} ms, p99 {figures.p99:.2f} ms, "
         f"{figures.errors} of {figures.requests} not served"
     )
+
+
+def _commands(made: House, seconds: int, core: int, rest: int, folder: Path) -> None:
+    for admins in ADMINS:
+        print(f"{admins} admins, everything on one core: {commanded(made.control, admins, seconds, rest, folder)}")
+    with moved(core, rest, made.control.pid, [made.gateway_pid]):
+        for admins in ADMINS:
+            print(
+                f"{admins} admins, the control process on its own: {commanded(made.control, admins, seconds, rest, folder)}"
+            )
 
 
 def _caught_up(made: House) -> float:

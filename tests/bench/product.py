@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -80,26 +79,3 @@ def server(folder: Path, core: int) -> Iterator[Server]:
         found = Server(f"http://127.0.0.1:{port}", child.pid, key, data)
         wait_for(f"{found.url}/read/v1/orgs/none/budgets", log)
         yield found
-
-
-def commands_per_second(target: Server, threads: int, seconds: float) -> float:
-    """Budget adjustments by some admins at once: each is decided, journaled with fsync, relayed and acknowledged."""
-    done = [0] * threads
-    for number in range(threads):
-        body = {"scope": {"kind": "org"}, "limit_usd": "1", "period": "month", "mode": "soft"}
-        target.call("PUT", f"/admin/v1/orgs/bench/budgets/b{number}", body)
-    deadline = time.monotonic() + seconds
-
-    def admin(number: int) -> None:
-        while time.monotonic() < deadline:
-            body = {"amount_usd": "0.01", "reason": "bench"}
-            target.call("POST", f"/admin/v1/orgs/bench/budgets/b{number}/adjust", body)
-            done[number] += 1
-
-    workers = [threading.Thread(target=admin, args=(number,)) for number in range(threads)]
-    began = time.monotonic()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(done) / (time.monotonic() - began)
