@@ -15,14 +15,15 @@ EventRow = tuple[str, int, str, bytes, int]
 class Known:
     """What the journal holds of the streams and keys of a group, and will hold after those commands that were let in.
 
-    `positions` are drawn for all events of the group, those of refused commands too: they become holes. `end`: the last one.
+    `positions` are drawn for all events of the group, those of refused commands too: they become holes. `last` is the end of the
+    journal.
     """
 
     def __init__(
-        self, versions: dict[str, int], taken: set[tuple[str, str]], positions: Sequence[int], end: int
+        self, versions: dict[str, int], taken: set[tuple[str, str]], positions: Sequence[int], last: int
     ) -> None:
         self._versions, self._taken = versions, taken
-        self._positions, self._end = positions, end
+        self._positions, self.last = positions, last
 
     def let_in(self, appends: Sequence[Append]) -> tuple[list[Outcome], list[EventRow], list[CommandRow]]:
         """What becomes of each command, and the rows to insert."""
@@ -34,12 +35,12 @@ class Known:
             if refusal is not None:
                 outcomes.append(refusal)
                 continue
-            self._end = positions[-1] if positions else self._end
-            outcomes.append(self._end)
+            self.last = positions[-1] if positions else self.last
+            outcomes.append(self.last)
             for event, at in zip(append.events, positions, strict=True):
                 events.append((str(event.originator_id), event.originator_version, event.topic, event.state, at))
             if append.row is not None:
-                rows.append(replace(append.row, position=self._end))
+                rows.append(replace(append.row, position=self.last))
         return outcomes, events, rows
 
     def _refusal(self, append: Append) -> Conflict | None:

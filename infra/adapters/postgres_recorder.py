@@ -17,7 +17,8 @@ from msgspec.structs import astuple, replace
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
 
-from commands.ports import CommandRow
+from commands.ports import CommandRow, Stored
+from infra.adapters.committed import Committed
 from infra.adapters.group_commit import Append, Outcome
 from infra.adapters.group_rules import Known
 from infra.adapters.postgres import LOCK_SECONDS, Connections, transaction, undone
@@ -51,6 +52,8 @@ _INSERT_ROWS = (
     f"INSERT INTO {COMMANDS} ({', '.join(CommandRow.__struct_fields__)}) SELECT * FROM unnest({_ROW_ARRAYS})".encode()
 )
 
+_AFTER = f"""
+SELECT notification_id, state FROM {EVENTS} WHERE notification_id > %s ORDER BY notification_id LIMIT %s""".encode()
 _EVENT = f"SELECT notification_id, state FROM {EVENTS} WHERE originator_id = %s AND originator_version = %s".encode()
 _ROW = f"SELECT * FROM {COMMANDS} WHERE actor = %s AND key = %s".encode()
 _ERASE = f"UPDATE {COMMANDS} SET body = NULL WHERE sealed AND body IS NOT NULL AND at <= %s".encode()
@@ -97,6 +100,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def __init__(self, url: str) -> None:
         super().__init__(_Datastore(url), events_table_name=EVENTS)
+        self._committed = Committed()
 
     def create_table(self) -> None:
         """See `Recorder`. Processes that start at the same time take turns."""
@@ -116,7 +120,9 @@ class PostgresRecorder(PostgresApplicationRecorder):
                 connection.execute(b"BEGIN")
                 connection.execute(_LOCK)
                 known = connection.execute(_KNOWN, asked)
-            outcomes, events, rows = _known(known, streams, keys).let_in(appends)
+            found = _known(known, streams, keys)
+            last = found.last
+            outcomes, events, rows = found.let_in(appends)
             try:
                 with connection.pipeline():
                     _insert(connection, _INSERT_EVENTS, events)
@@ -124,7 +130,16 @@ class PostgresRecorder(PostgresApplicationRecorder):
                     connection.execute("COMMIT")
             except psycopg.OperationalError as error:
                 raise InDoubt(str(error)) from error
+            self._committed.add(last, [Stored(at, body) for _, _, _, body, at in events])
             return outcomes
+
+    def after(self, position: int, limit: int) -> Sequence[Stored]:
+        """See `Feed`."""
+        if found := self._committed.after(position, limit):
+            return found
+        with self.datastore.get_connection() as connection:
+            cursor = connection.execute(_AFTER, (position, limit), binary=True)
+            return [Stored(row["notification_id"], bytes(row["state"])) for row in cursor]
 
     def find_all(self, appends: Sequence[Append]) -> list[int | None]:
         """The positions of commands that were tried before, with `InDoubt`. None: it is not in, and will never be, since

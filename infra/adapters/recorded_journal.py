@@ -10,7 +10,7 @@ from datetime import timedelta
 from threading import Condition
 from typing import Protocol
 
-from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
+from eventsourcing.persistence import PersistenceError, StoredEvent
 from msgspec.structs import replace
 
 from commands.ports import Answer, Clock, CommandRow, LedgerEntry, Stored
@@ -53,10 +53,8 @@ class Recorder(Protocol):
     def select_events(self, originator_id: str) -> Sequence[StoredEvent]:
         """The events of one stream, in order."""
 
-    def select_notifications(
-        self, start: int | None, limit: int, *, inclusive_of_start: bool = True
-    ) -> Sequence[Notification]:
-        """Committed events in the order of their positions."""
+    def after(self, position: int, limit: int) -> Sequence[Stored]:
+        """See `Feed.after`."""
 
     def close(self) -> None:
         """Gives up the store. Nothing is called afterwards."""
@@ -119,8 +117,7 @@ class RecordedJournal:
     def after(self, position: int, limit: int) -> Sequence[Stored]:
         """See `Feed.after`."""
         with self._using():
-            found = self._recorder.select_notifications(position, limit, inclusive_of_start=False)
-        return [Stored(event.id, event.state) for event in found]
+            return self._recorder.after(position, limit)
 
     def erase_secrets(self) -> None:
         """Erases the sealed answers that are `KEPT` old. To be called now and then: nothing older is ever answered."""

@@ -17,7 +17,8 @@ from eventsourcing.sqlite import (
 )
 from msgspec.structs import astuple
 
-from commands.ports import CommandRow
+from commands.ports import CommandRow, Stored
+from infra.adapters.committed import Committed
 from infra.adapters.group_commit import Append, GroupCommit, Outcome
 from infra.adapters.group_rules import Known
 from infra.adapters.recorded_journal import COMMANDS, EVENTS
@@ -45,6 +46,7 @@ _TABLES = (
 )
 
 _VERSION = f"SELECT MAX(originator_version) FROM {EVENTS} WHERE originator_id = ?"
+_AFTER = f"SELECT rowid, state FROM {EVENTS} WHERE rowid > ? ORDER BY rowid LIMIT ?"
 _TAKEN = f"SELECT 1 FROM {COMMANDS} WHERE actor = ? AND key = ?"
 _INSERT_EVENT = f"INSERT INTO {EVENTS} (originator_id, originator_version, topic, state, rowid) VALUES (?,?,?,?,?)"
 _INSERT_ROW = (
@@ -78,6 +80,7 @@ class LedgerRecorder(SQLiteApplicationRecorder):
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS)
         self.commits = GroupCommit(self.commit_all)
+        self._committed = Committed()
 
     def construct_create_table_statements(self) -> list[str]:
         return list(_TABLES)
@@ -86,10 +89,21 @@ class LedgerRecorder(SQLiteApplicationRecorder):
         """Appends what can be, in the order given, in one transaction. One that is refused does not hold up the others."""
         with self.datastore.transaction(commit=True) as c:
             c.execute(f"DELETE FROM {EVENTS} WHERE 0")  # takes the write lock, so that what is read below stays true
-            outcomes, events, rows = self._known(c, appends).let_in(appends)
+            known = self._known(c, appends)
+            last = known.last
+            outcomes, events, rows = known.let_in(appends)
             c.executemany(_INSERT_EVENT, events)
             c.executemany(_INSERT_ROW, [astuple(row) for row in rows])
-            return outcomes
+        self._committed.add(last, [Stored(at, body) for _, _, _, body, at in events])
+        return outcomes
+
+    def after(self, position: int, limit: int) -> Sequence[Stored]:
+        """See `Feed`."""
+        if found := self._committed.after(position, limit):
+            return found
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(_AFTER, (position, limit))
+            return [Stored(*row) for row in c.fetchall()]
 
     def _known(self, c: SQLiteCursor, appends: Sequence[Append]) -> Known:
         streams = {stream for append in appends for stream in append.expected}
