@@ -12,7 +12,7 @@ from infra.adapters.row_views import Catalog, RowStore
 from projections.engine import Policy
 from projections.ports import Store
 
-ANALYTICS_LINGER = 0.1
+ANALYTICS_LINGER = 0.2
 """Seconds between small batches for the analytics engine, which prefers few large blocks."""
 
 

@@ -29,6 +29,9 @@ FAUST = logging.getLogger("faust")
 COMMIT_SECONDS = 3.0
 """How long a commit is tried."""
 
+GATHER_SECONDS, GATHERED = 0.02, 500
+"""After fewer records than that, so much is waited for more: what a batch costs hardly depends on how many it has."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -100,10 +103,12 @@ class SinkConsumer(driver.Consumer):
         """Faust's own drops what has a lower offset than it saw before: here going back is meant."""
         try:
             while not self.should_stop and not fetcher.should_stop:
+                taken = 0
                 async for _, message in self.getmany(timeout=1.0):
+                    taken += len(cast(Parcel, message.value).records)
                     # in a rebalance nobody takes messages: what is given up here is read again after it
                     await self.wait_first(self.callback(message), self.suspend_flow.wait())
-                await asyncio.sleep(0)
+                await asyncio.sleep(GATHER_SECONDS if taken < GATHERED else 0)
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise

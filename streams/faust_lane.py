@@ -2,7 +2,8 @@
 
 It knows one cure: whatever stands between it and the next record (a store that does not answer, a record that does not follow
 on the view, a version of the view that was switched by somebody else), it lets go of what it holds and has everything read
-again from the watermark. Meanwhile it drops what comes, so that no other projection waits for it.
+again from the watermark. Meanwhile it drops what comes, so that no other projection waits for it. Nor does one wait for its
+store: while a batch is applied it holds what comes, up to `HELD` records.
 The store is called in a thread of its own. A bug is raised: the process ends, and nothing it had not applied counts as done.
 """
 
@@ -19,7 +20,10 @@ from projections.ports import Mark, Outcome, Record, Store
 from streams.faust_consumer import Parcel
 
 BATCH = 4000
-"""Records applied at once, at most about."""
+"""Records applied at once, at most."""
+
+HELD = 20_000
+"""Records held until they are applied, about: whoever brings more waits."""
 
 LOOK_SECONDS = 1.0
 """How often the store is asked what other processes did: the watermark, the live version, what is parked."""
@@ -46,7 +50,7 @@ class Reading(Protocol):
 
 
 class Lane:
-    """`feed` is called with one parcel after the other, `tend` runs beside it; both on one event loop.
+    """`holds` is called with one parcel after the other, `work` and `tend` run beside it; all on one event loop.
 
     `error` says why the view stands still at the moment; `moved_at` (monotonic) when it last took something in, or was seen to
     have everything.
@@ -66,7 +70,7 @@ class Lane:
         self._next: dict[int, int] = {}
         self._failures = 0
         self._closed = False
-        self._astray = asyncio.Event()
+        self._astray, self._some, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{self.name}")
 
     def begin(self, reading: Reading) -> None:
@@ -111,9 +115,7 @@ class Lane:
             return False
         records = parcel.records
         partition = records[0].partition
-        due = self._next.get(partition)
-        if due is None:
-            due = self.marks().get(partition, Mark()).offset
+        due = max(self._next.get(partition, 0), self.marks().get(partition, Mark()).offset)
         if records[0].offset > due:
             assert self._reading is not None
             if parcel.turn == self._reading.turn:  # of an earlier turn: what is missing comes by itself
@@ -122,7 +124,24 @@ class Lane:
         if records[-1].offset >= due:
             self._held += records
             self._next[partition] = records[-1].offset + 1
+            self._some.set()
         return True
+
+    async def room(self) -> None:
+        """Returns once there is room for another parcel."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+    async def work(self) -> None:
+        """Goes on for ever: applies what is held, and what comes meanwhile after that."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self._held:
+                few = len(self._held) < BATCH
+                if await self.flush() and few and self.linger:
+                    await asyncio.sleep(self.linger)
 
     @property
     def astray(self) -> bool:
@@ -131,13 +150,13 @@ class Lane:
 
     @property
     def full(self) -> bool:
-        """Enough is held to be applied."""
-        return len(self._held) >= BATCH
+        """Enough is held."""
+        return len(self._held) >= HELD
 
     async def flush(self) -> bool:
-        """Applies what is held; True once it is in the view. False: it was let go, and comes again."""
-        held, self._held = self._held, []
-        self._next.clear()
+        """Applies what is held, or a batch of it; True once it is in the view. False: all is let go, and comes again."""
+        held, self._held = self._held[:BATCH], self._held[BATCH:]
+        self._room.set()
         if not held:
             return True
         try:
@@ -176,6 +195,7 @@ class Lane:
             _log.warning("projection %s: %s", self.name, error)
         else:
             _log.info("projection %s reads again from its watermark", self.name)
+        self._room.set()
         self._astray.set()
 
     # ------------------------------------------------------------ looking after it

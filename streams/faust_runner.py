@@ -15,7 +15,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.contrib.asgi import bind_to_running_loop
 from faust.streams import Stream
-from faust.types import TP, ChannelT, StreamT
+from faust.types import TP, StreamT
 from mode import CrashingSupervisor
 
 from domain.errors import Unavailable
@@ -37,8 +37,8 @@ STOP_SECONDS = 25.0
 PARCEL_RECORDS = 2000
 """Records of one fetch at most."""
 
-QUEUED_PARCELS = 16
-"""Parcels that wait for an agent at most: with `PARCEL_RECORDS` what a slow store costs in memory."""
+QUEUED_PARCELS = 4
+"""Parcels that wait for an agent at most: with `PARCEL_RECORDS`, and what a lane holds, what a slow store costs in memory."""
 
 STORE_SECONDS = 5.0
 """How long a store may take to tell its watermark while partitions are assigned; then it is asked again later."""
@@ -117,7 +117,9 @@ class FaustRunner:
         for lane in self.lanes:
             lane.begin(_Topic(lambda: self.consumer, lane.topic))
         await self._app.start()
-        self._tasks = [asyncio.create_task(self._watched(lane.tend())) for lane in self.lanes]
+        self._tasks = [
+            asyncio.create_task(self._watched(work())) for lane in self.lanes for work in (lane.work, lane.tend)
+        ]
         self._tasks.append(asyncio.create_task(self._watched(self._watch())))
 
     async def stop(self) -> None:
@@ -156,24 +158,12 @@ class FaustRunner:
         return lambda stream: self._watched(self._feed(lane, cast("Stream[bytes]", stream).noack()))
 
     async def _feed(self, lane: Lane, stream: StreamT[Any]) -> None:
-        """Batches by itself: what is there is applied together, and acknowledged after that."""
-        waiting = cast("ChannelT[bytes]", stream.channel).queue
-        events = []
+        """The lane batches by itself. A parcel counts as acknowledged once it is held: what is committed are watermarks."""
         async for event in stream.events():
-            if self._stopping:
-                continue
-            if lane.holds(cast(Parcel, event.value)):
-                events.append(event)
-            if lane.astray:
-                events.clear()
-            if not (lane.full or waiting.empty()):
-                continue
-            if await lane.flush():
-                for done in events:
-                    await stream.ack(done)
-                if lane.linger and not lane.full:
-                    await asyncio.sleep(lane.linger)
-            events.clear()
+            if not self._stopping:
+                lane.holds(cast(Parcel, event.value))
+                await lane.room()
+            await stream.ack(event)
 
     def _record(self, found: Any) -> Record:
         """aiokafka's record as ours."""

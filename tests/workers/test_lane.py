@@ -12,7 +12,7 @@ from domain.errors import Unavailable
 from projections.engine import Engine, Policy
 from projections.ports import FACTS, Batch, Mark, Outcome, Record, Sink
 from streams.faust_consumer import Parcel
-from streams.faust_lane import BATCH, Lane
+from streams.faust_lane import BATCH, HELD, Lane
 from tests.factgen import Traffic
 from tests.memory_views import MemoryParking, MemorySink
 from tests.waiting import until
@@ -228,14 +228,58 @@ def _after(sink: MemorySink, moved: Callable[[], int | None]) -> Callable[[Batch
     return moved_first
 
 
-async def test_it_is_full_after_a_batch() -> None:
-    """So that one flush is not without bound."""
+async def test_what_comes_while_a_batch_is_applied_is_held() -> None:
+    """Nobody waits for the store; what came meanwhile is applied next, in order and without being read again."""
+    bench, going = Bench(), Event()
+    apply = bench.sink.apply
+    bench.sink.apply = lambda batch: (going.wait(10), apply(batch))[1]  # type: ignore[method-assign]
+    working = asyncio.create_task(bench.lane.work())
+    for start in range(0, 12, 3):
+        assert bench.lane.holds(Parcel(0, RECORDS[start : start + 3]))
+        await asyncio.wait_for(bench.lane.room(), 10)
+    assert bench.offsets == []
+    going.set()
+    await until(lambda: bench.offsets == list(range(12)), "all of it")
+    working.cancel()
+    assert bench.read.rewinds == []
+
+
+async def test_what_is_held_while_a_batch_fails_is_let_go_with_it() -> None:
+    """It would leave a gap: all comes again."""
+    bench, going = Bench(), Event()
+
+    def failing(_: Batch) -> Outcome:
+        going.wait(10)
+        raise Unavailable("down")
+
+    apply, bench.sink.apply = bench.sink.apply, failing  # type: ignore[method-assign,assignment]
+    working = asyncio.create_task(bench.lane.work())
+    assert bench.lane.holds(Parcel(0, RECORDS[0:3]))
+    await asyncio.sleep(0)
+    assert bench.lane.holds(Parcel(0, RECORDS[3:6]))
+    going.set()
+    await until(lambda: bench.lane.astray, "it went astray")
+    bench.sink.apply = apply  # type: ignore[method-assign]
+    async with bench.tended():
+        await until(lambda: bench.read.rewinds == [{PARTITION: 0}], "it reads again")
+        assert bench.lane.holds(Parcel(1, RECORDS[0:9]))
+        await until(lambda: bench.offsets == list(range(9)), "all of it")
+    working.cancel()
+
+
+async def test_a_batch_is_not_without_bound_and_neither_is_what_is_held() -> None:
+    """A flush applies a batch; whoever brings more than a lane may hold waits until there is room."""
     bench = Bench()
-    many = [Record(PARTITION, offset, b"") for offset in range(BATCH)]
+    many = [Record(PARTITION, offset, b"{}") for offset in range(HELD)]
     assert bench.lane.holds(Parcel(0, many[:-1]))
-    assert not bench.lane.full
+    await asyncio.wait_for(bench.lane.room(), 10)
     assert bench.lane.holds(Parcel(0, many[-1:]))
-    assert bench.lane.full
+    waiting = asyncio.create_task(bench.lane.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await bench.lane.flush()
+    await asyncio.wait_for(waiting, 10)
+    assert bench.lane.applied == BATCH
 
 
 async def test_lag_and_progress_are_told() -> None:
