@@ -77,10 +77,10 @@ def _decoder(shape: type[Struct], looks: Looks) -> Callable[[bytes], Any]:
     if "budgets" in looks[shape] and BudgetHold in looks:
         hold: Any = _narrowed(BudgetHold, looks[BudgetHold])
         narrow = msgspec.defstruct(
-            shape.__name__, [("budgets", tuple[hold, ...], ())], bases=(narrow,), frozen=True, kw_only=True
+            shape.__name__, [("budgets", tuple[hold, ...], ())], bases=(narrow,), frozen=True, kw_only=True, gc=False
         )
     head = _narrowed(Envelope, _ENVELOPE)
-    whole = msgspec.defstruct("Whole", [("data", narrow)], bases=(head,), frozen=True, kw_only=True)
+    whole = msgspec.defstruct("Whole", [("data", narrow)], bases=(head,), frozen=True, kw_only=True, gc=False)
     return msgspec.json.Decoder(whole).decode
 
 
@@ -94,6 +94,7 @@ def _narrowed(shape: type[Struct], looked_at: Collection[str]) -> type[Struct]:
         rename={name: f"(unseen) {name}" for name in unseen},
         frozen=True,
         kw_only=True,
+        gc=False,
     )
 
 

@@ -125,6 +125,10 @@ class Sink(Protocol):
     def apply(self, batch: Batch) -> Outcome:
         """Compare-and-set: applies `batch` if the view is where every span starts. Raises `Poisoned`."""
 
+    def running_ahead(self) -> AbstractContextManager[object]:
+        """Meanwhile a batch may count as applied before it is in: for a version that nobody reads or feeds but who asks for
+        this. Once the context is left all of it is in; what went wrong is raised then, or by a later batch."""
+
     def replay(self, event: Event) -> None:
         """Applies an event that was parked; the watermark stays. Twice is once. Raises `Poisoned`."""
 

@@ -166,11 +166,12 @@ class _Run:
             self._live.replace(self._new.sink)
 
     def _catch_up(self, target: Mapping[int, Mark]) -> None:
-        """Brings the new version to `target`, to the record. What comes next is read while what came is taken in."""
+        """Brings the new version to `target`, to the record. What comes next is read while what came is taken in, and what
+        came before is written."""
         marks = self._new.marks()
         at = {partition: marks.get(partition, Mark()).offset for partition in target}
         total = sum(mark.offset for mark in target.values())
-        with ThreadPoolExecutor(1) as ahead:
+        with ThreadPoolExecutor(1) as ahead, self._new.sink.running_ahead():
             coming = ahead.submit(self._read, at, target)
             while True:
                 self._progress(sum(at.values()), total)

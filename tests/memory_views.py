@@ -1,6 +1,7 @@
 """A view and its parking lot in memory."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -65,6 +66,9 @@ class MemorySink:
             self.held += [_place(event) for event in span.events]
             self.at[span.partition] = span.end
         return Outcome.APPLIED
+
+    def running_ahead(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def replay(self, event: Event) -> None:
         self._check([event])

@@ -31,6 +31,7 @@ class AuditView:
     """`AnalyticsView` of audit. Knows the end of the chain and how much of the log is in."""
 
     name = NAME
+    looks_back = True
     topic = CONTROL
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ replace themselves. Reads may see rows beyond the watermark, never miss one belo
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -45,10 +46,12 @@ class MarkRow(Struct, array_like=True):
 
 
 class AnalyticsView(Protocol):
-    """What one version of one view makes of events. An instance belongs to one sink."""
+    """What one version of one view makes of events. An instance belongs to one sink. `looks_back`: `rows` looks at what is
+    written."""
 
     name: str
     topic: str
+    looks_back: bool
 
     def tables(self, version: int) -> Sequence[str]:
         """Names of the tables with its rows."""
@@ -74,6 +77,10 @@ def _marks(analytics: Analytics, name: str, version: int) -> dict[int, Mark]:
     return {row.partition: Mark(row.offset, row.position, row.events) for row in analytics.query(MarkRow, sql)}
 
 
+def _ends(batch: Batch) -> dict[int, Mark]:
+    return {span.partition: span.end for span in batch.spans}
+
+
 class AnalyticsSink:
     """`projections.ports.Sink` of one version of one view. `live`: it is opened as the live one."""
 
@@ -82,6 +89,8 @@ class AnalyticsSink:
         self._lock = threading.Lock()
         self._was_live = live
         self._known: dict[int, Mark] | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
 
     def marks(self) -> Mapping[int, Mark]:
         """See `Sink`."""
@@ -89,19 +98,62 @@ class AnalyticsSink:
 
     def apply(self, batch: Batch) -> Outcome:
         """See `Sink`."""
-        with self._lock, self._alone([span.partition for span in batch.spans]):
-            stored = dict(self.marks())
-            outcome = compare(stored, batch)
-            if outcome is not Outcome.APPLIED:
+        with self._lock:
+            if self._writer is not None:
+                self._run_ahead(self._writer, batch)
+                return Outcome.APPLIED
+            with self._alone([span.partition for span in batch.spans]):
+                stored = dict(self.marks())
+                outcome = compare(stored, batch)
+                if outcome is Outcome.APPLIED:
+                    self._resume(stored)
+                    self._write(batch, self._made(batch))
+                    self._view.written()
+                    self._known = stored | _ends(batch)
                 return outcome
-            self._resume(stored)
-            events = [event for span in batch.spans for event in span.events]
-            self._insert(self._view.rows(self._analytics, self._version, events))
-            ends = [MarkRow(s.partition, s.end.offset, s.end.position, s.end.events) for s in batch.spans]
-            self._analytics.insert(f"{self._view.name}_marks_{self._version}", ends)
-            self._view.written()
-            self._known = {**stored, **{span.partition: span.end for span in batch.spans}}
-            return outcome
+
+    @contextmanager
+    def running_ahead(self) -> Iterator[None]:
+        """See `Sink`. A batch is written while the next one is made, where that does not look at what is written."""
+        with ThreadPoolExecutor(1) as writer:
+            self._writer, self._writing, self._known = writer, None, None
+            try:
+                yield
+                self._caught_up()
+            finally:
+                self._writer, self._known = None, None
+
+    def _run_ahead(self, writer: ThreadPoolExecutor, batch: Batch) -> None:
+        if self._known is None or self._view.looks_back:
+            self._caught_up()
+            self._resume(dict(self.marks()))
+        made = self._made(batch)
+        self._view.written()
+        self._known = {**(self._known or {}), **_ends(batch)}
+        self._caught_up()
+        self._writing = writer.submit(self._write_next, batch, made)
+
+    def _caught_up(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write_next(self, batch: Batch, made: Mapping[str, list[Any]]) -> None:
+        with self._alone([span.partition for span in batch.spans]):
+            if compare(self.marks(), batch) is not Outcome.APPLIED:
+                raise Conflict(
+                    f"another process writes version {self._version} of {self._view.name}", code="version_fed"
+                )
+            self._write(batch, made)
+
+    def _made(self, batch: Batch) -> Mapping[str, list[Any]]:
+        return self._view.rows(self._analytics, self._version, [event for span in batch.spans for event in span.events])
+
+    def _write(self, batch: Batch, made: Mapping[str, list[Any]]) -> None:
+        """The watermark after the rows."""
+        self._insert(made)
+        ends = [MarkRow(p, end.offset, end.position, end.events) for p, end in _ends(batch).items()]
+        self._analytics.insert(f"{self._view.name}_marks_{self._version}", ends)
 
     def replay(self, event: Event) -> None:
         """See `Sink`."""

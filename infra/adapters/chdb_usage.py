@@ -23,6 +23,7 @@ class UsageView:
     """`AnalyticsView` of usage. Knows the epoch of each partition."""
 
     name = NAME
+    looks_back = False
     topic = FACTS
 
     def __init__(self) -> None:

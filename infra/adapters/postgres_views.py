@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
+import psycopg.sql
 from psycopg.rows import TupleRow, tuple_row
 
 from domain.errors import Unavailable
@@ -81,14 +82,14 @@ class PostgresViews:
     def applying(self, places: Iterable[str]) -> Iterator["Session"]:
         """See `Rows`. Places are taken in order, so that two sinks never wait for each other; and before the catalog, so that
         who waits for a place keeps no view from coming or going."""
-        with self._borrowed() as connection, transaction(connection):
-            self._take(connection, sorted(places))
-            connection.execute(_FIXED)
+        with self._borrowed() as connection, begun(connection):
+            self._begin_at(connection, sorted(places))
             yield Session(connection)
 
-    def _take(self, connection: psycopg.Connection[TupleRow], places: list[str]) -> None:
+    def _begin_at(self, connection: psycopg.Connection[TupleRow], places: list[str]) -> None:
+        named = psycopg.sql.Literal(places).as_bytes(connection)
         try:
-            connection.execute(_ALONE, (places,))
+            connection.execute(b"BEGIN; " + _ALONE.replace(b"%s", named) + b"; " + _FIXED)
         except psycopg.errors.LockNotAvailable:
             with self._connections.borrowed() as other:
                 other.execute(_END_STUCK, (places, STUCK_SECONDS))

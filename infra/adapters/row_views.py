@@ -7,7 +7,7 @@ Equal rows have equal fingerprints in every store.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,11 @@ HASH_ROWS = 10_000
 
 _LIVE = "SELECT version FROM catalog WHERE name = ? AND live = 1"
 _LIVE_MARKS = f'SELECT partition, "offset", position, events FROM marks WHERE name = ? AND version = ({_LIVE})'
+
+_VERSION_MARKS = (
+    'SELECT partition, "offset", position, events FROM catalog LEFT JOIN marks USING (name, version)'
+    " WHERE name = ? AND version = ?"
+)
 
 _pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
@@ -155,14 +160,12 @@ class RowSink:
     def marks(self) -> Mapping[int, Mark]:
         """See `Sink`."""
         with self._store.reading() as db:
-            self._still_there(db)
-            return marks_of(db, self._view.name, self._version)
+            return self._marks(db)
 
     def apply(self, batch: Batch) -> Outcome:
         """See `Sink`."""
         with self._store.applying([self._place(span.partition) for span in batch.spans]) as db:
-            self._still_there(db)
-            outcome = compare(marks_of(db, self._view.name, self._version), batch)
+            outcome = compare(self._marks(db), batch)
             if outcome is Outcome.APPLIED:
                 for span in batch.spans:
                     if span.events:
@@ -177,18 +180,21 @@ class RowSink:
             [(name, version, s.partition, s.end.offset, s.end.position, s.end.events) for s in batch.spans],
         )
 
+    def running_ahead(self) -> AbstractContextManager[object]:
+        """See `Sink`. A batch is folded into what the one before it left, so it waits for that."""
+        return nullcontext()
+
     def replay(self, event: Event) -> None:
         """See `Sink`."""
         with self._store.applying([self._place(event.partition)]) as db:
-            self._still_there(db)
+            self._marks(db)
             self._view.replay(db, self._version, event)
 
     def fingerprint(self) -> Fingerprint:
         """See `Sink`. Takes a snapshot: the view goes on meanwhile."""
         digest = hashlib.sha256()
         with self._store.reading() as db:
-            self._still_there(db)
-            marks = marks_of(db, self._view.name, self._version)
+            marks = self._marks(db)
             for sql in self._view.rows(self._version):
                 for rows in self._store.chunks(db, sql, HASH_ROWS):
                     digest.update(_pack(rows))
@@ -201,10 +207,12 @@ class RowSink:
     def _place(self, partition: int) -> str:
         return place(self._view.name, self._version, partition)
 
-    def _still_there(self, db: Database) -> None:
-        """The old version goes in the transaction that switches."""
-        if is_live(db, self._view.name, self._version) is None:
+    def _marks(self, db: Database) -> dict[int, Mark]:
+        """The watermark; raises `Unavailable` if the version is gone: the old one goes in the transaction that switches."""
+        found = db.execute(_VERSION_MARKS, (self._view.name, self._version)).fetchall()
+        if not found:
             raise replaced(self._view.name, self._version)
+        return {partition: Mark(*place) for partition, *place in found if partition is not None}
 
 
 _MARK = ("name", "version", "partition", "offset", "position", "events")

@@ -18,9 +18,9 @@ from infra.adapters.chdb_usage import UsageView
 from infra.adapters.row_views import Catalog
 from infra.adapters.sqlite_views import ViewsFile
 from projections.ports import Batch, Sink, Store
-from tests.contract.sink_contract import SinkContract
+from tests.contract.sink_contract import SinkContract, engine
 from tests.controlgen import ControlTraffic
-from tests.factgen import MemoryLog, Traffic
+from tests.factgen import MemoryLog, Traffic, batches
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,14 @@ def engine_in_process() -> Iterator[Analytics]:
         analytics = in_process(Path(folder) / "analytics")
         yield analytics
         analytics.close()
+
+
+def feed_ahead(store: Store, sink: Sink, log: MemoryLog) -> None:
+    """All of `log` in small batches, none of them awaited."""
+    with sink.running_ahead():
+        fed = engine(store, sink)
+        for records in batches(log.all(), 37):
+            fed.feed(records)
 
 
 class AnalyticsSinkContract(SinkContract):
@@ -68,6 +76,27 @@ class AnalyticsSinkContract(SinkContract):
         assert isinstance(sink, AnalyticsSink)
         with patch.object(Analytics, "insert", failing):
             sink.apply(batch)
+
+    @pytest.mark.parametrize("good", [0, 1, 2, 5])
+    def test_what_goes_wrong_ahead_is_raised_and_nothing_is_written_behind_it(self, good: int) -> None:
+        """At the latest when it is over; the view is where its watermark says then, and goes on from there."""
+        log, insert, left = self.log(), Analytics.insert, good
+
+        def failing(analytics: Analytics, table: str, rows: list[Any]) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Unavailable("killed")
+            insert(analytics, table, rows)
+
+        with self.fresh() as store:
+            expected = self.straight(store, log).fingerprint()
+            other = store.open(store.create())
+            with patch.object(Analytics, "insert", failing), pytest.raises(Unavailable, match="killed"):
+                feed_ahead(store, other, log)
+            assert left == -1
+            engine(store, other).feed(log.all())
+            assert other.fingerprint() == expected
 
 
 class TestUsage(AnalyticsSinkContract):
