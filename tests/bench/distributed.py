@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from infra.stack import Stack
 from tests.bench import freshness, load
 from tests.bench.commands import commanded, moved
-from tests.bench.processes import free_port, own_cpu_seconds, process
+from tests.bench.processes import free_port, own_cpu_seconds, pin, process
 from tests.bench.product import Server
 
 FRESH_SECONDS = 10
@@ -105,8 +105,11 @@ def bench(folder: Path, backend: str, plain: str, seconds: int, gateway: int, re
         _commands(made, max(2, seconds // 2), gateway, rest, folder)
         read = made.read
         print(freshness.measured(made.gateway, read.url, read.admin_key, key, plain, FRESH_SECONDS, [gateway]))
+        pin(made.read.pid, gateway)
         for name in ("balances", "usage"):
-            print(f"{made.read.rebuild(name)} (from Kafka)")
+            print(
+                f"{made.read.rebuild(name)} (from Kafka, by a read process on the gateway's core, the servers on the other)"
+            )
 
 
 def _line(

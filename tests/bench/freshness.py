@@ -26,10 +26,11 @@ class Fresh:
 
     def __str__(self) -> str:
         found = sorted(self.reads)
-        return (
-            f"freshness at {self.per_second:.0f} requests/s ({PER_SECOND} asked for): p50 {statistics.median(found):.0f} ms, "
-            f"p99 {found[int(len(found) * 0.99)]:.0f} ms ({len(found)} reads, {self.refused} refused)"
-        )
+        rate = f"freshness at {self.per_second:.0f} requests/s ({PER_SECOND} asked for)"
+        if not found:
+            return f"{rate}: no read came through, {self.refused} refused"
+        p50, p99 = statistics.median(found), found[int(len(found) * 0.99)]
+        return f"{rate}: p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(found)} reads, {self.refused} refused)"
 
 
 class _Load:

@@ -54,6 +54,12 @@ def wait_for(url: str, log: Path, patience: float = 30.0) -> None:
     raise RuntimeError(f"{url} does not answer:\n{log.read_text()[-3000:]}")
 
 
+def pin(pid: int, core: int) -> None:
+    """All threads of a process to a core; those that it starts later go with them."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), {core})
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and of the children it has now."""
     total = 0.0
