@@ -1,7 +1,6 @@
 """Callers of one protocol before backends of the other: unmodified clients, and the books."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
@@ -12,9 +11,11 @@ from openai import AsyncOpenAI
 
 from tests.exact import cost
 from tests.golden.corpus import stream
-from tests.lab import PRICE, Key, Lab
-from tests.recorded import Recorded, recorded
+from tests.lab import PRICE, Lab
+from tests.recorded import Recorded
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 ASKED: list[Any] = [{"role": "user", "content": "how are you"}]
 FUNCTION = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
@@ -38,43 +39,15 @@ COMPLETION = {
 }
 
 
-@pytest.fixture
-async def behind(lab: Lab) -> AsyncIterator[Recorded]:
-    """The backend of ``claude``, which speaks Anthropic's protocol, and of ``gpt``, which speaks OpenAI's."""
-    async with recorded() as made:
-        await lab.model("claude", made.url, backend="anthropic", protocol="anthropic", credential="sk-ant-1")
-        await lab.model("gpt", f"{made.url}/v1", backend="openai", credential="sk-1")
-        yield made
-
-
-@pytest.fixture
-async def key(lab: Lab, behind: Recorded) -> Key:
-    return (await lab.org("acme"))["main"]
-
-
-@pytest.fixture
-async def chats(lab: Lab, key: Key) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(api_key=key.secret, base_url=f"{lab.url}/v1", max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-async def writes(lab: Lab, key: Key) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(api_key=key.secret, base_url=lab.url, max_retries=0) as made:
-        yield made
-
-
-async def costs(lab: Lab) -> list[int]:
+async def costs(lab: Lab, org: str) -> list[int]:
     """Of every request, once all have ended; none is an estimate."""
-    rows = await eventually(
-        lambda: lab.rows("acme"), lambda rows: bool(rows) and all(r.outcome != "open" for r in rows)
-    )
+    rows = await eventually(lambda: lab.rows(org), lambda rows: bool(rows) and all(r.outcome != "open" for r in rows))
     assert not any(row.estimated for row in rows)
     return [row.cost for row in rows]
 
 
 async def test_the_openai_client_chats_with_an_anthropic_backend(
-    lab: Lab, chats: AsyncOpenAI, behind: Recorded
+    lab: Lab, org: str, chats: AsyncOpenAI, behind: Recorded
 ) -> None:
     """The backend is asked in its own protocol, with its own credential; its usage is on the books."""
     behind.says(json.dumps(MESSAGE).encode())
@@ -85,11 +58,11 @@ async def test_the_openai_client_chats_with_an_anthropic_backend(
     assert behind.last.headers["anthropic-version"] == "2023-06-01"
     turns = [{"role": "user", "content": [{"type": "text", "text": "how are you"}]}]
     assert behind.last.body == {"model": "claude", "max_tokens": 50, "messages": turns}
-    assert await costs(lab) == [cost(PRICE, 11, 7)]
+    assert await costs(lab, org) == [cost(PRICE, 11, 7)]
 
 
 async def test_the_openai_client_streams_tools_from_an_anthropic_backend(
-    lab: Lab, chats: AsyncOpenAI, behind: Recorded
+    lab: Lab, org: str, chats: AsyncOpenAI, behind: Recorded
 ) -> None:
     """Calls made in parallel arrive in their chunks, and usage in the last one, for the caller asked."""
     behind.says(stream("messages", "tools_in_parallel"), streams=True)
@@ -106,11 +79,11 @@ async def test_the_openai_client_streams_tools_from_an_anthropic_backend(
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (612, 131)
     assert behind.last.body["max_tokens"] == 256  # the model's default: the protocol wants one
-    assert await costs(lab) == [cost(PRICE, 612, 131)]
+    assert await costs(lab, org) == [cost(PRICE, 612, 131)]
 
 
 async def test_the_anthropic_client_writes_to_an_openai_backend(
-    lab: Lab, writes: AsyncAnthropic, behind: Recorded
+    lab: Lab, org: str, writes: AsyncAnthropic, behind: Recorded
 ) -> None:
     """The backend is asked in its own protocol, with its own credential; its usage is on the books."""
     behind.says(json.dumps(COMPLETION).encode())
@@ -122,11 +95,11 @@ async def test_the_anthropic_client_writes_to_an_openai_backend(
     assert not [name for name in behind.last.headers if name.startswith(("anthropic", "x-api-key"))]
     said = [{"role": "system", "content": "be kind"}, *ASKED]
     assert behind.last.body == {"model": "gpt", "max_completion_tokens": 50, "messages": said}
-    assert await costs(lab) == [cost(PRICE, 11, 7)]
+    assert await costs(lab, org) == [cost(PRICE, 11, 7)]
 
 
 async def test_the_anthropic_client_streams_tools_from_an_openai_backend(
-    lab: Lab, writes: AsyncAnthropic, behind: Recorded
+    lab: Lab, org: str, writes: AsyncAnthropic, behind: Recorded
 ) -> None:
     """Interleaved calls arrive as blocks one after another."""
     behind.says(stream("chat_as_messages", "tools_interleaved"), streams=True)
@@ -137,11 +110,11 @@ async def test_the_anthropic_client_streams_tools_from_an_openai_backend(
     assert used == [("f", {"a": "}"}), ("g", {"b": {"c": 2}}), ("h", {})]
     assert (message.usage.input_tokens, message.usage.output_tokens) == (82, 40)
     assert behind.last.body["stream_options"] == {"include_usage": True}
-    assert await costs(lab) == [cost(PRICE, 82, 40)]
+    assert await costs(lab, org) == [cost(PRICE, 82, 40)]
 
 
 async def test_what_cannot_be_carried_is_refused_before_anything_is_held(
-    lab: Lab, chats: AsyncOpenAI, writes: AsyncAnthropic, behind: Recorded
+    lab: Lab, org: str, chats: AsyncOpenAI, writes: AsyncAnthropic, behind: Recorded
 ) -> None:
     """By name, as each client knows errors; it is on the books as a refusal."""
     with pytest.raises(openai.BadRequestError) as odd:
@@ -153,7 +126,7 @@ async def test_what_cannot_be_carried_is_refused_before_anything_is_held(
     assert strange.value.body["error"]["code"] == "unsupported_parameter"
     assert strange.value.body["error"]["param"] == "top_k"
     assert not behind.asked
-    rows = await eventually(lambda: lab.rows("acme"), lambda rows: len(rows) == 2)
+    rows = await eventually(lambda: lab.rows(org), lambda rows: len(rows) == 2)
     assert {(row.outcome, row.code) for row in rows} == {("denied", "unsupported_parameter")}
 
 
