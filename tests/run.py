@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LANES = {
-    "computing": ("unit", "golden", "contract", "integration", "docs", "e2e", "attack"),
+    "computing": ("unit", "golden", "contract", "integration", "docs", "e2e", "attack", "canaries"),
     "waiting": ("distributed", "workers", "sdk", "reads", "moving", "faults", "soak"),
 }
 FOLDERS = {"reads": "reads_distributed"}

@@ -70,4 +70,5 @@ class TokenCount:
         if response.streamed or not (response.status == 200 or 400 <= response.status < 500):
             response.close()
             raise RouterError("upstream_error", f"the backend answered {response.status}")
-        await exchange.send_bytes(response.status, response.body, [(b"x-tollhouse-backend", target.backend.encode())])
+        said = response.body if response.status == 200 else self._heads.unspoken(target, response.body)
+        await exchange.send_bytes(response.status, said, [(b"x-tollhouse-backend", target.backend.encode())])

@@ -88,7 +88,7 @@ class Forward:
         answer = failed.answer
         if answer is None or not 400 <= answer.status < 500:
             raise failed.error
-        body = way.carriage.refusal(answer.status, answer.body)
+        body = self._heads.unspoken(way.target, way.carriage.refusal(answer.status, answer.body))
         await exchange.send_bytes(answer.status, body, refusal_headers(way.target.backend, answer))
 
 

@@ -7,6 +7,12 @@ from domain.scope import Target
 _CREDENTIAL = {"anthropic": b"x-api-key: "}
 """How a protocol takes its credential, where that is not as a bearer token."""
 
+_OURS = (
+    b"content-type: application/json\r\naccept: application/json, text/event-stream\r\n"
+    b"accept-encoding: identity\r\nuser-agent: tollhouse\r\n"
+)
+"""Without the encoding named, a backend may take any for granted."""
+
 _MOST = 1000
 
 
@@ -21,7 +27,7 @@ class Heads:
         """Header lines, each ended by CR LF."""
         head = self._known.get(target)
         if head is None:
-            head = b"content-type: application/json\r\naccept: application/json, text/event-stream\r\nuser-agent: tollhouse\r\n"
+            head = _OURS
             if target.credential is not None:
                 name = _CREDENTIAL.get(target.protocol, b"authorization: Bearer ")
                 head += name + self._unseal(target.credential).encode() + b"\r\n"
@@ -29,3 +35,9 @@ class Heads:
                 self._known.clear()
             self._known[target] = head
         return head
+
+    def unspoken(self, target: Target, body: bytes) -> bytes:
+        """What a backend says of a request, without our credential if it repeats that."""
+        if target.credential is None:
+            return body
+        return body.replace(self._unseal(target.credential).encode(), b"...")

@@ -5,6 +5,7 @@ import socket
 from itertools import count
 from pathlib import Path
 
+from tests.contract.upstream_bounds import UpstreamBounds
 from tests.contract.upstream_connections import UpstreamConnections
 from tests.contract.upstream_contract import Accept
 from tests.contract.upstream_silence import UpstreamSilence
@@ -12,7 +13,7 @@ from tests.contract.upstream_silence import UpstreamSilence
 _numbers = count(1)
 
 
-class TestOverTcp(UpstreamConnections, UpstreamSilence):
+class TestOverTcp(UpstreamConnections, UpstreamSilence, UpstreamBounds):
     base = "/v1"
 
     def nobody(self, folder: Path) -> str:
@@ -25,7 +26,7 @@ class TestOverTcp(UpstreamConnections, UpstreamSilence):
         return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
-class TestOverUnixSocket(UpstreamConnections, UpstreamSilence):
+class TestOverUnixSocket(UpstreamConnections, UpstreamSilence, UpstreamBounds):
     def nobody(self, folder: Path) -> str:
         return f"unix://{folder}/nobody"
 

@@ -6,6 +6,7 @@ import pytest
 
 from domain.errors import UpstreamFailed
 from infra.adapters import upstream as upstream_module
+from infra.adapters import upstream_connection
 from infra.adapters.upstream import HttpUpstream
 from tests.contract.upstream_contract import PLAIN, Call, UpstreamContract, in_turn, saying, silence
 from tests.waiting import PATIENCE, until
@@ -118,7 +119,7 @@ class UpstreamConnections(UpstreamContract):
 
     async def test_a_stream_that_ended_unread_leaves_a_connection_that_is_read(self, upstream: HttpUpstream) -> None:
         """It was so long that reading had paused; whoever comes next is not kept waiting."""
-        size = upstream_module._HIGH_WATER + 1
+        size = upstream_connection._HIGH_WATER + 1
         long = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % size
         async with self.peer(in_turn(saying(long + bytes(size)), saying(PLAIN))) as peer:
             stream = await upstream.send(peer.url, "/x", b"", b"", PATIENCE)

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from domain.errors import UpstreamFailed
 from infra.adapters import upstream as upstream_module
+from infra.adapters import upstream_connection
 from infra.adapters.upstream import HttpUpstream
 from tests.waiting import PATIENCE, until
 
@@ -356,7 +357,7 @@ class UpstreamContract(ABC):
         self, upstream: HttpUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No backend fills our memory."""
-        monkeypatch.setattr(upstream_module, "MAX_BODY", 1000)
+        monkeypatch.setattr(upstream_connection, "MAX_BODY", 1000)
         async with self.peer(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n" + bytes(1001))) as peer:
             assert (await self.fails(upstream, peer.url)).sent
 

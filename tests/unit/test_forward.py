@@ -197,6 +197,13 @@ async def test_the_backend_gets_our_id_its_own_name_and_the_granted_cap(house: H
     assert house.headers[b"x-tollhouse-output-cap"] == b"7"
 
 
+async def test_a_backend_that_repeats_our_credential_is_not_quoted(house: House) -> None:
+    """Its refusal reaches the caller, without the credential."""
+    house.answer = Answered(status=400, body=b'{"error": "no such key: th-sealed, nor th-sealed"}')
+    await house.chat()
+    assert (house.out[0]["status"], house.body) == (400, b'{"error": "no such key: ..., nor ..."}')
+
+
 async def test_the_answer_waits_for_the_books(house: House) -> None:
     """Not a byte of a plain answer before its completion is durable."""
     house.log = flight = FlightLog(house.topic)
