@@ -6,12 +6,16 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from msgspec import json
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from domain import errors
 from domain.errors import FieldError, Invalid, TollhouseError
+
+NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+"""The framework would tell whoever its own variables name, with the texts of errors. What is told is ours to say."""
 
 _STATUS: tuple[tuple[type[TollhouseError], int], ...] = (
     (errors.Invalid, 400),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query
 from starlette.concurrency import run_in_threadpool
 
-from api.problems import answer_problems
+from api.problems import NO_TELEMETRY, answer_problems
 from domain.errors import NotFound, Unauthenticated
 from projections.world import ModelPace, Paces
 
@@ -35,7 +35,13 @@ class WorldDeps:
 
 def create_app(deps: WorldDeps) -> FastAPI:
     """Serves ``GET /world/v1/orgs/{org}/slowest-models``."""
-    app = FastAPI(title="Tollhouse World", version="1", openapi_url="/world/v1/openapi.json", docs_url="/world/v1/docs")
+    app = FastAPI(
+        title="Tollhouse World",
+        version="1",
+        openapi_url="/world/v1/openapi.json",
+        docs_url="/world/v1/docs",
+        telemetry=NO_TELEMETRY,
+    )
 
     @app.get("/world/v1/orgs/{org}/slowest-models", summary="The slowest models of the last hours")
     async def slowest_models(

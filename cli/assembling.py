@@ -1,5 +1,8 @@
 """What both modes build the same way, from parts of either."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from cli.settings import Settings
@@ -13,7 +16,9 @@ from commands.handling import Changes, Commands, Reply, Request
 from commands.keys import register_admin_key
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Secrets, Upstream
+from commands.tracing import Spans
 from domain.credential import SERVICE, well_formed
+from domain.errors import invalid
 from infra.adapters.ids import new_id
 from projections.keyring import Keyring
 
@@ -37,6 +42,7 @@ def router_of(
     clock: Clock,
     secrets: Secrets,
     states: BackendStates,
+    spans: Spans | None,
 ) -> "Router":
     """The router of a gateway. What it sees of backends is in `states`, and in the metrics."""
     from api.backends_page import watched
@@ -58,9 +64,33 @@ def router_of(
         observe=metrics.observe,
         once_secret=secrets.hash("idempotency").encode(),
         choice=BackendChoice(states),
+        spans=spans,
         max_body=settings.max_body,
         read_timeout=settings.read_timeout,
     )
+
+
+@asynccontextmanager
+async def telling_spans(settings: Settings, keyring: Keyring) -> AsyncIterator[Spans | None]:
+    """Where spans are told, if they are; what waits is sent in the end. Raises `Invalid` if what that needs is not installed."""
+    if settings.otlp is None:
+        yield None
+        return
+    try:
+        from infra.adapters.otlp_spans import OtlpSpans
+    except ModuleNotFoundError:
+        raise invalid("TOLLHOUSE_OTLP", "needs OpenTelemetry: pip install 'tollhouse[otel]'") from None
+
+    def provider(model: str, backend: str) -> str | None:
+        published = keyring.model(model)
+        targets = () if published is None else published.targets
+        return next((target.protocol for target in targets if target.backend == backend), None)
+
+    spans = OtlpSpans(settings.otlp, provider)
+    try:
+        yield spans
+    finally:
+        await asyncio.to_thread(spans.close)
 
 
 def watch_of(states: BackendStates, keyring: Keyring, upstream: Checked, secrets: Secrets) -> BackendWatch:

@@ -49,7 +49,8 @@ class Settings(BaseModel):
 
     `sync`: how durable the log is written, ``full`` survives power loss. `max_body` in bytes, `read_timeout` in seconds (the
     longest a caller may take to send its request, or take nothing of its answer). `allow_private`: backends may have addresses
-    that are not public (embedded, those of this machine always may).
+    that are not public (embedded, those of this machine always may). `otlp`: the base URL of a collector that requests are told
+    to as spans.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +69,7 @@ class Settings(BaseModel):
     postgres: str | None = Field(default=None, min_length=1)
     redis: str | None = Field(default=None, min_length=1)
     clickhouse: str | None = Field(default=None, min_length=1)
+    otlp: Annotated[str, AfterValidator(_url)] | None = None
 
     @property
     def address(self) -> tuple[str, int]:

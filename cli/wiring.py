@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.assembling import WATCH_SECONDS, issue_first_admin_key, router_of, watch_of
+from cli.assembling import WATCH_SECONDS, issue_first_admin_key, router_of, telling_spans, watch_of
 from cli.running import every, kept_running
 from cli.settings import Settings
 from commands.admission import Admission
@@ -28,6 +28,7 @@ from commands.overruns import Overruns, close_model
 from commands.ports import Overrun
 from commands.reconcile import Reconciliation
 from commands.relay import Relay
+from commands.tracing import Spans
 from domain import admin_key
 from domain.credential import ADMIN, make_key
 from domain.errors import Unavailable
@@ -90,6 +91,7 @@ class Embedded:
     reads: HttpUpstream
     """To the process that keeps the views."""
     failed: "asyncio.Future[None]"
+    spans: Spans | None = None
     first_admin_key: str | None = None
     """The admin key made at this start, if one was."""
     opened: bool = False
@@ -107,12 +109,13 @@ class Embedded:
             metrics,
             keyring=self.keyring,
             admission=self.admission,
-            outcomes=Outcomes(self.gate, self.writer, self.bound_exceeded),
+            outcomes=Outcomes(self.gate, self.writer, self.bound_exceeded, self.spans),
             writer=self.writer,
             upstream=self.upstream,
             clock=self.clock,
             secrets=self.secrets,
             states=self.backends,
+            spans=self.spans,
         )
 
     async def bound_exceeded(self, name: str, request: str, cost: int, hold: int) -> None:
@@ -185,9 +188,10 @@ async def open_embedded(settings: Settings) -> AsyncIterator[Embedded]:
         )
         await opening.open(range(PARTITIONS), abandoned=True)
         core.opened = True
-        yield core
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            await core.writer.drain()
+        async with telling_spans(settings, core.keyring) as core.spans:
+            yield core
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await core.writer.drain()
     except TimeoutError:
         _log.error("the log did not take the last refusals within %s s", _DRAIN_SECONDS)
     finally:

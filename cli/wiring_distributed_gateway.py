@@ -15,7 +15,7 @@ from api.router.app import Router
 from api.router.errors import error_body
 from api.router.exchange import Exchange
 from api.site import App, Receive, Scope, Send
-from cli.assembling import WATCH_SECONDS, router_of, watch_of
+from cli.assembling import WATCH_SECONDS, router_of, telling_spans, watch_of
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
@@ -23,6 +23,7 @@ from cli.wiring_distributed import Core, core_of, require_topics
 from commands.admission import Admission
 from commands.backend_states import BackendStates
 from commands.outcomes import Outcomes
+from commands.tracing import Spans
 from domain.ids import PARTITIONS
 from infra.adapters.address_guard import AddressGuard
 from infra.adapters.ids import new_id
@@ -104,17 +105,18 @@ async def open_gateway(
     reads = HttpUpstream()  # to where the operator said: no guard
     try:
         await starting.until("Kafka", lambda: require_topics(core.kafka))
-        gateway = _assemble(settings, metrics, core, gate, upstream, reads)
-        watch = watch_of(gateway.backends, core.keyring, upstream, core.secrets)
-        works = {
-            "keyring": core.follower.run,
-            "gate": lambda: every(LOOK_SECONDS, gateway.look),
-            "backends": lambda: every(WATCH_SECONDS, watch.tick),
-        }
-        async with running(failed, works):
-            yield gateway
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await core.writer.drain()
+        async with telling_spans(settings, core.keyring) as spans:
+            gateway = _assemble(settings, metrics, core, gate, upstream, reads, spans)
+            watch = watch_of(gateway.backends, core.keyring, upstream, core.secrets)
+            works = {
+                "keyring": core.follower.run,
+                "gate": lambda: every(LOOK_SECONDS, gateway.look),
+                "backends": lambda: every(WATCH_SECONDS, watch.tick),
+            }
+            async with running(failed, works):
+                yield gateway
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await core.writer.drain()
     except TimeoutError:
         _log.error("the log did not take the last facts within %s s", DRAIN_SECONDS)
     finally:
@@ -125,7 +127,13 @@ async def open_gateway(
 
 
 def _assemble(
-    settings: Settings, metrics: Metrics, core: Core, gate: RedisGate, upstream: HttpUpstream, reads: HttpUpstream
+    settings: Settings,
+    metrics: Metrics,
+    core: Core,
+    gate: RedisGate,
+    upstream: HttpUpstream,
+    reads: HttpUpstream,
+    spans: Spans | None,
 ) -> Gateway:
     clock, backends = core.clock, BackendStates()
     metrics.gauge("tollhouse_view_age_seconds", "Age of the view of keys", lambda: core.keyring.age(time.monotonic()))
@@ -135,12 +143,13 @@ def _assemble(
         metrics,
         keyring=core.keyring,
         admission=Admission(gate, core.writer, core.keyring, clock, "", lambda: clock.stepped),
-        outcomes=Outcomes(gate, core.writer, _exceeded),
+        outcomes=Outcomes(gate, core.writer, _exceeded, spans),
         writer=core.writer,
         upstream=upstream,
         clock=clock,
         secrets=core.secrets,
         states=backends,
+        spans=spans,
     )
     return Gateway(settings, core, gate, GateWatch(gate, core.keyring, PARTITIONS), reads, router, backends)
 

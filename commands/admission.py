@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from commands.fact_writer import FactWriter
 from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, RateClaim, Refused
 from commands.rates import rate_claims, refusal_of
+from commands.tracing import Trace
 from domain.errors import GateUnavailable, LogUnavailable, NotReady, TollhouseError
 from domain.facts import RequestAdmitted, RequestFailed
 from domain.period import window
@@ -50,7 +51,7 @@ class Call:
     """What a caller asks for. `input_bound`: tokens the input cannot exceed (`context_bounded`: only the model's context
     window bounds it); `estimated_input`: about how many it has; `cap`: output tokens per choice the caller allows, None
     if it stated none; `unbounded`: the field whose cost has no bound, if any; `once`: keyed hash of the Idempotency-Key;
-    `sticky`: what the caller calls the prompt cache that the request should meet."""
+    `sticky`: what the caller calls the prompt cache that the request should meet; `trace`: the one that it belongs to."""
 
     endpoint: str
     model: str
@@ -63,6 +64,7 @@ class Call:
     context_bounded: bool = False
     once: str | None = None
     sticky: bytes | None = None
+    trace: Trace | None = None
 
 
 class Denied(TollhouseError):
@@ -241,7 +243,7 @@ class Admission:
             once=admitted.call.once,
             others=tuple(others),
         )
-        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key, admitted.call.trace)
         acknowledged = asyncio.ensure_future(self._writer.append(caller.partition, body))
         self._give_up_at(admitted.began + DELTA, acknowledged)
         try:
@@ -272,7 +274,7 @@ class Admission:
     async def _not_dispatched(self, admitted: Admitted) -> None:
         fact = RequestFailed(**admitted.identity, reason="not_dispatched", status=503)
         caller = admitted.caller
-        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key, admitted.call.trace)
         await self._writer.append_until_acknowledged(caller.partition, body)
 
     def _claims_of(self, caller: Caller, model: PublishedModel, now: datetime) -> _Claims:

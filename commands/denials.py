@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from commands.admission import Denied
 from commands.fact_writer import FactWriter
 from commands.ports import Clock
+from commands.tracing import Trace
 from domain.facts import RequestDenied
 from domain.ids import partition_of
 from domain.scope import Caller
@@ -46,15 +47,24 @@ class Denials:
 
     def __init__(self, writer: FactWriter, clock: Clock, passed: Callable[[], float] = time.monotonic) -> None:
         self._writer, self._clock, self._passed = writer, clock, passed
-        self._waiting: deque[RequestDenied] = deque()
+        self._waiting: deque[tuple[RequestDenied, Trace | None]] = deque()
         self._folded: dict[_Kind, RequestDenied] = {}
         self._kinds: dict[_Key, int] = {}
         self._allowed: dict[_Key, tuple[float, float]] = {}
         """How many of a key may still be kept one by one, as of when; of those that have not all."""
         self._appending = self._folding = False
 
-    def add(self, request: str, caller: Caller, endpoint: str, model: str | None, status: int, denied: Denied) -> None:
-        """Books that `request` was answered `status` for `denied`."""
+    def add(
+        self,
+        request: str,
+        caller: Caller,
+        endpoint: str,
+        model: str | None,
+        status: int,
+        denied: Denied,
+        trace: Trace | None = None,
+    ) -> None:
+        """Books that `request` was answered `status` for `denied`, in `trace`. What is folded has none."""
         refused = denied.refused
         fact = RequestDenied(
             request=request,
@@ -74,7 +84,7 @@ class Denials:
             worst=denied.worst,
         )
         if len(self._waiting) < MAX_WAITING and self._may_stand_alone((caller.org, caller.key)):
-            self._waiting.append(fact)
+            self._waiting.append((fact, trace))
             if not self._appending:
                 self._appending = True
                 self._writer.later(self._append_waiting())
@@ -117,7 +127,7 @@ class Denials:
         try:
             while self._folded:
                 await asyncio.sleep(FOLD_SECONDS)
-                batch = list(self._folded.values())
+                batch = [(fact, None) for fact in self._folded.values()]
                 self._folded.clear()
                 self._kinds.clear()
                 self._forget_quiet_keys()
@@ -132,9 +142,9 @@ class Denials:
         for key in whole:
             del self._allowed[key]
 
-    async def _append(self, facts: Iterable[RequestDenied]) -> None:
-        await asyncio.gather(*(self._append_one(fact) for fact in facts))
+    async def _append(self, facts: Iterable[tuple[RequestDenied, Trace | None]]) -> None:
+        await asyncio.gather(*(self._append_one(fact, trace) for fact, trace in facts))
 
-    async def _append_one(self, fact: RequestDenied) -> None:
-        body = self._writer.body(fact, fact.org, fact.request, fact.key)
+    async def _append_one(self, fact: RequestDenied, trace: Trace | None) -> None:
+        body = self._writer.body(fact, fact.org, fact.request, fact.key, trace)
         await self._writer.append_until_acknowledged(partition_of(fact.org), body)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from commands.ports import Clock, FactLog
+from commands.tracing import Trace
 from domain.envelope import Envelope, encode
 from domain.errors import LogUnavailable
 from domain.facts import Fact
@@ -25,8 +26,8 @@ class FactWriter:
         self._down_until = 0.0
         self._background: set[asyncio.Task[None]] = set()
 
-    def body(self, fact: Fact, org: str, subject: str, actor: str) -> bytes:
-        """The stored bytes of a fact about `subject` (a request, or the gate)."""
+    def body(self, fact: Fact, org: str, subject: str, actor: str, trace: Trace | None = None) -> bytes:
+        """The stored bytes of a fact about `subject` (a request, or the gate), which happened in `trace`."""
         return encode(
             Envelope(
                 id=self._new_id("evt"),
@@ -36,6 +37,7 @@ class FactWriter:
                 occurred_at=self._clock(),
                 correlation_id=subject,
                 actor=actor,
+                traceparent=None if trace is None else trace.context,
                 data=fact,
             )
         )

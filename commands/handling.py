@@ -47,6 +47,7 @@ class Request:
     dry_run: bool = False
     if_match: int | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ class Changes:
             correlation_id=self.request.correlation_id,
             command_id=self.request.key,
             actor=self.request.actor,
+            traceparent=self.request.traceparent,
             data=event,
         )
 

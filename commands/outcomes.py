@@ -7,6 +7,7 @@ from typing import Any
 from commands.admission import Admitted
 from commands.fact_writer import FactWriter
 from commands.ports import Gate
+from commands.tracing import Ended, Spans
 from domain.errors import TollhouseError
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Try, Usage
 from domain.pricing import cost_of
@@ -16,10 +17,11 @@ Exceeded = Callable[[str, str, int, int], Coroutine[Any, Any, None]]
 
 
 class Outcomes:
-    """Each method returns the fact's offset once it is acknowledged, however long that takes; only then is room freed."""
+    """Each method returns the fact's offset once it is acknowledged, however long that takes; only then is room freed. `spans`
+    are told, too, if there are any."""
 
-    def __init__(self, gate: Gate, writer: FactWriter, exceeded: Exceeded) -> None:
-        self._gate, self._writer, self._exceeded = gate, writer, exceeded
+    def __init__(self, gate: Gate, writer: FactWriter, exceeded: Exceeded, spans: Spans | None = None) -> None:
+        self._gate, self._writer, self._exceeded, self._spans = gate, writer, exceeded, spans
 
     async def completed(
         self,
@@ -94,10 +96,13 @@ class Outcomes:
         self._gate.capture(admitted.caller.partition, admitted.attempt, admitted.hold)
         return offset
 
-    async def _append(self, admitted: Admitted, fact: RequestCompleted | RequestFailed | RequestUnconfirmed) -> int:
-        caller = admitted.caller
-        body = self._writer.body(fact, caller.org, admitted.request, caller.key)
-        return await self._writer.append_until_acknowledged(caller.partition, body)
+    async def _append(self, admitted: Admitted, fact: Ended) -> int:
+        caller, trace = admitted.caller, admitted.call.trace
+        body = self._writer.body(fact, caller.org, admitted.request, caller.key, trace)
+        offset = await self._writer.append_until_acknowledged(caller.partition, body)
+        if self._spans is not None and trace is not None:
+            self._spans.tries(trace, fact)
+        return offset
 
     def _since(self, admitted: Admitted) -> float:
         return round((time.monotonic() - admitted.began) * 1000, 3)

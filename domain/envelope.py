@@ -15,7 +15,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `id` is a UUIDv7 id (``evt_…``), `type` a stable name, `schema` the version of its shape, `stream` ``org/kind/id``,
     `version` the place in its stream (control events only), `occurred_at` UTC with microseconds, `actor` who caused it
-    (an admin key id, ``system``, or a service key id).
+    (an admin key id, ``system``, or a service key id), `traceparent` the W3C trace context it happened in, if any.
     """
 
     id: str
@@ -29,6 +29,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     causation_id: str | None = None
     command_id: str | None = None
     actor: str | None = None
+    traceparent: str | None = None
     data: Any
 
 

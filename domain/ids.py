@@ -38,6 +38,14 @@ def made_id(prefix: str, uuid: int) -> str:
     )
 
 
+def moment_of(id: str) -> int:
+    """The Unix milliseconds at which an id of ours was made."""
+    moment = 0
+    for digit in id.partition("_")[2][:10]:
+        moment = moment << 5 | _ALPHABET.index(digit)
+    return moment
+
+
 @lru_cache(maxsize=16)
 def _moment(unix_ms: int) -> str:
     """The first ten characters: exactly the milliseconds, which the ids of one moment share."""

@@ -20,7 +20,7 @@ from api.admin import (
 from api.admin.call import AdminDeps
 from api.admin.entrance import Entrance
 from api.admin.express import Express
-from api.problems import answer_problems
+from api.problems import NO_TELEMETRY, answer_problems
 from domain.ids import made_id, uuid7
 
 OPENAPI = "/admin/v1/openapi.json"
@@ -31,7 +31,14 @@ _ROUTERS = (orgs, projects, users, keys, admin_keys, budgets, backends, models, 
 
 def create_app(deps: AdminDeps) -> ASGIApp:
     """The application: every path begins with ``/admin/v1``, every error is a problem."""
-    app = FastAPI(title="Tollhouse command API", version="1", openapi_url=OPENAPI, docs_url=DOCS, redoc_url=None)
+    app = FastAPI(
+        title="Tollhouse command API",
+        version="1",
+        openapi_url=OPENAPI,
+        docs_url=DOCS,
+        redoc_url=None,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.deps = deps
     answer_problems(app)
     routes: list[APIRoute] = []

@@ -19,6 +19,7 @@ from commands import handling
 from commands.handling import Changes, Commands, Reply
 from commands.ports import Balances, Clock, Directory, Entry, Secrets
 from commands.reconcile import Reconciliation
+from commands.tracing import trace_of
 from domain import organization
 from domain.admin_key import AdminKey, AdminRole
 from domain.errors import Forbidden, NotFound, invalid
@@ -156,6 +157,7 @@ async def _call(
     dry_run: bool = False,
 ) -> Call:
     entry: Entry = request.scope[ADMIN_ENTRY]
+    trace = trace_of(dict(request.scope["headers"]).get)
     return Call(
         deps=request.app.state.deps,
         id=entry.id,
@@ -167,6 +169,7 @@ async def _call(
             dry_run=dry_run,
             if_match=None if if_match is None else _version(if_match),
             correlation_id=request.scope[REQUEST_ID],
+            traceparent=None if trace is None else trace.context,
         ),
     )
 

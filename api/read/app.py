@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from api.problems import NO_TELEMETRY
 from api.read import audit, budgets, events, operators, organization, requests, usage
 from api.read.arrivals import Arrivals
 from api.read.deps import ReadDeps
@@ -18,7 +19,14 @@ _ROUTERS = (budgets, usage, requests, audit, events, organization, operators)
 def create_app(deps: ReadDeps) -> FastAPI:
     """Serves ``/read/v1/*``, ``/v1/organization/*``, ``/v1/requests/{id}``, and of ``/admin/v1`` what concerns projections.
     One event loop must both serve it and feed `deps.keyring`."""
-    app = FastAPI(title="Tollhouse read API", version="1", openapi_url=OPENAPI, docs_url=DOCS, redoc_url=None)
+    app = FastAPI(
+        title="Tollhouse read API",
+        version="1",
+        openapi_url=OPENAPI,
+        docs_url=DOCS,
+        redoc_url=None,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.deps = deps
     app.state.arrivals = Arrivals(deps.freshness)
     app.state.operations = Operations(deps.new_id)

@@ -37,6 +37,7 @@ from commands.denials import Denials
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Refused, Upstream
 from commands.rates import limit_document
+from commands.tracing import Spans, told, trace_of
 from domain.errors import NotReady, TollhouseError
 from domain.money import format_usd
 from domain.period import window
@@ -68,7 +69,7 @@ DEFAULT_MAX_BODY = 32 * 1024 * 1024
 @dataclass(slots=True)
 class Router:
     """Everything a router needs. `hash_key` answers the keyed hash of a presented key, None for one that cannot be ours;
-    `observe(endpoint, status, code)` counts."""
+    `observe(endpoint, status, code)` counts; `spans` are told, if there are any."""
 
     keyring: Keyring
     admission: Admission
@@ -82,6 +83,7 @@ class Router:
     observe: Callable[[str, int, str], None]
     once_secret: bytes
     choice: BackendChoice
+    spans: Spans | None = None
     max_body: int = DEFAULT_MAX_BODY
     read_timeout: float = 30.0
     _ways: Ways = field(init=False)
@@ -132,6 +134,8 @@ class Router:
                 raise  # the server cuts the connection: a torn answer must not look whole
             await self._refuse(exchange, TollhouseError("an error of ours; it is in the log", code=code), show)
         self.observe(endpoint, exchange.status, code)
+        if self.spans is not None and (call := exchange.called) is not None and call.trace is not None:
+            self.spans.request(call.trace, exchange.id, endpoint, call.model[:_MAX_NAME], exchange.status, code)
 
     # -- inference
 
@@ -141,6 +145,10 @@ class Router:
         asked = face.parse(body, exchange.header)
         call = asked.call
         call.once = self._once(exchange, caller)
+        call.trace = trace_of(exchange.header)
+        if self.spans is not None:
+            call.trace = told(call.trace, exchange.id)
+            exchange.called = call
         try:
             model = self._published(caller, call.model)
             sticky = self._sticky(exchange, caller, call) if len(model.targets) > 1 else None
@@ -149,7 +157,7 @@ class Router:
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
             status = self._status(denied, caller)
-            self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied)
+            self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied, call.trace)
             raise self._explained(denied, caller, status) from error
         await self._failover.carry(exchange, admitted, face, way, hashed)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from api.router.errors import RouterError
+from commands.admission import Call
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -55,9 +56,10 @@ class ReadDeadline:
 
 class Exchange:
     """`id` is the request's id, `status` what was answered (0: nothing yet), `started` whether the head has gone out;
-    `id_header` another header in which clients of the protocol look for the id."""
+    `id_header` another header in which clients of the protocol look for the id; `called`: what was asked for, where that is told
+    as spans."""
 
-    __slots__ = ("_headers", "_receive", "_send", "id", "id_header", "started", "status")
+    __slots__ = ("_headers", "_receive", "_send", "called", "id", "id_header", "started", "status")
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Exchange:
         self.id = request_id
         self.status = 0
         self.started = False
+        self.called: Call | None = None
         self.id_header: bytes | None = None
         self._headers: Headers = scope["headers"]
         self._receive, self._send = receive, send

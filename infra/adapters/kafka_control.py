@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from commands.ports import Stored
-from infra.adapters.kafka_headers import Traceparent, describe, link, no_trace
+from infra.adapters.kafka_headers import describe, link
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.kafka_writer import KafkaWriter
 from projections.ports import CONTROL, Record
@@ -41,10 +41,9 @@ class KafkaControlLog:
         servers: str,
         topic: str = CONTROL,
         patience: float = PATIENCE,
-        traceparent: Traceparent = no_trace,
         landed: Landed = nobody,
     ) -> None:
-        self._servers, self._topic, self._patience, self._traceparent = servers, topic, patience, traceparent
+        self._servers, self._topic, self._patience = servers, topic, patience
         self._landed = landed
         self._writer: KafkaWriter | None = None
 
@@ -84,7 +83,7 @@ class KafkaControlLog:
     async def _send(self, previous: int, batch: Sequence[Stored]) -> None:
         writer, waits, first = self._connected(), [], previous
         for event in batch:
-            key, headers = describe(event.body, self._traceparent())
+            key, headers = describe(event.body)
             headers = link(event.position, previous) + headers
             waits.append(writer.append(self._topic, 0, event.body, key, headers))
             previous = event.position

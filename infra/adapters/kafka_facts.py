@@ -10,7 +10,7 @@ flight in its partition then may be there twice, acknowledged at the later place
 import asyncio
 import logging
 
-from infra.adapters.kafka_headers import Traceparent, describe, no_trace
+from infra.adapters.kafka_headers import describe
 from infra.adapters.kafka_writer import KafkaWriter
 from projections.ports import FACTS
 
@@ -23,15 +23,13 @@ _log = logging.getLogger("tollhouse.kafka")
 class KafkaFactLog:
     """`FactLog`. Create and use it on one event loop; `close` when done. It connects by itself, so brokers may come later."""
 
-    def __init__(
-        self, servers: str, topic: str = FACTS, patience: float = PATIENCE, traceparent: Traceparent = no_trace
-    ) -> None:
-        self._servers, self._topic, self._patience, self._traceparent = servers, topic, patience, traceparent
+    def __init__(self, servers: str, topic: str = FACTS, patience: float = PATIENCE) -> None:
+        self._servers, self._topic, self._patience = servers, topic, patience
         self._writer = self._made()
 
     def append(self, partition: int, body: bytes) -> "asyncio.Future[int]":
         """See `commands.ports.FactLog`."""
-        key, headers = describe(body, self._traceparent())
+        key, headers = describe(body)
         if self._writer.broken:
             self._replace()
         return self._writer.append(self._topic, partition, body, key, headers)

@@ -4,7 +4,7 @@ An envelope's record carries the required attributes of CloudEvents 1.0 in Kafka
 events apart without decoding them. Stored format.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,9 +12,6 @@ Headers = list[tuple[str, str | bytes | None]]
 
 SOURCE = "tollhouse"
 """`ce_source`: with `ce_id` it names an event in the world."""
-
-Traceparent = Callable[[], str | None]
-"""The W3C trace context that the caller is in, if any."""
 
 _POSITION, _PREVIOUS = "position", "previous"
 _VERSION = ("ce_specversion", b"1.0")
@@ -26,24 +23,21 @@ class _Named(msgspec.Struct, gc=False):
     id: str
     type: str
     org: str
+    traceparent: str | None = None
 
 
 _named = msgspec.json.Decoder(_Named).decode
 
 
-def no_trace() -> None:
-    """Nobody traces."""
-
-
-def describe(body: bytes, traceparent: str | None = None) -> tuple[bytes | None, Headers]:
+def describe(body: bytes) -> tuple[bytes | None, Headers]:
     """Key (the organization) and headers of an envelope's bytes. Bytes that are none have neither."""
     try:
         named = _named(body)
     except msgspec.MsgspecError:
         return None, []
     headers: Headers = [_VERSION, _SOURCE, ("ce_id", named.id.encode()), ("ce_type", named.type.encode()), _JSON]
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent.encode()))
+    if named.traceparent is not None:
+        headers.append(("traceparent", named.traceparent.encode()))
     return named.org.encode(), headers
 
 
