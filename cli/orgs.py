@@ -1,5 +1,6 @@
 """``tollhouse org``, ``project`` and ``user``."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from cli.limits import Concurrent, PerMinute, Tokens, limits_document
 from cli.paths import org_path, segment
 from cli.session import Effect, Session, command, noun
+from domain.errors import invalid
 
 OrgOption = Annotated[str | None, typer.Option("--org", help="The organization.", show_default=False)]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit.", show_default=False)]
@@ -14,6 +16,23 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the a
 ORG_COLUMNS = ("id", "name", "timezone", "status", "budget_status", "version")
 PROJECT_COLUMNS = ("id", "name", "status", "version")
 USER_COLUMNS = ("id", "email", "role", "status", "version")
+
+
+FALLBACK = "MODEL:REASON=OTHER, where REASON is context_window, budget_exhausted or soft_budget"
+
+
+def fallbacks_of(texts: Sequence[str] | None) -> dict[str, dict[str, str]] | None:
+    """``MODEL:REASON=OTHER`` each, or ``none``. Raises `Invalid`."""
+    if not texts:
+        return None
+    found: dict[str, dict[str, str]] = {}
+    for text in texts if list(texts) != ["none"] else ():
+        left, _, other = text.partition("=")
+        model, _, reason = left.partition(":")
+        if not (model and reason and other):
+            raise invalid("--fallback", f"must be {FALLBACK}; got {text!r}")
+        found.setdefault(model, {})[reason] = other
+    return found
 
 
 def register(root: typer.Typer) -> None:
@@ -69,12 +88,19 @@ def _orgs(app: typer.Typer) -> None:
         model: Annotated[
             str | None, typer.Option("--model", help="The limits are those of this model alone.", show_default=False)
         ] = None,
+        fallback: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--fallback", help=f"{FALLBACK}; repeatable, all there are. 'none' for none.", show_default=False
+            ),
+        ] = None,
     ) -> None:
         """Change what is given."""
         limits = limits_document(requests_per_minute, tokens_per_minute, concurrent)
         if limits is not None and model is not None:
             limits = {"models": {model: limits}}
-        body = {"name": name, "timezone": timezone, "budget_status": budget_status, "limits": limits}
+        settings = {"name": name, "timezone": timezone, "budget_status": budget_status}
+        body = settings | {"limits": limits, "fallbacks": fallbacks_of(fallback)}
         session.change("PATCH", org_path(org), body)
 
     @command(app, "suspend", Effect.REMOVES)

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 from commands.fact_writer import FactWriter
 from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, RateClaim, Refused
 from commands.rates import rate_claims, refusal_of
+from commands.soft_budgets import SoftBudgets
 from commands.tracing import Trace
 from domain.errors import GateUnavailable, LogUnavailable, NotReady, TollhouseError
 from domain.facts import RequestAdmitted, RequestFailed
+from domain.organization import FallbackReason
 from domain.period import window
 from domain.pricing import Price, worst_base, worst_unit
 from domain.scope import Caller, PublishedModel
@@ -85,6 +87,14 @@ class Denied(TollhouseError):
         self.param, self.refused, self.price, self.worst = param, refused, price, worst
 
 
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """The model that a caller asked for, where another one is admitted, and why."""
+
+    model: str
+    reason: FallbackReason
+
+
 @dataclass(slots=True)
 class Admitted:
     """A request that may be dispatched. `grant` is the output cap to send upstream, `began` this process's monotonic time."""
@@ -102,6 +112,12 @@ class Admitted:
     """The fields every fact about this attempt repeats."""
     backends: tuple[str, ...] = ()
     """Where it may be sent under its hold; where it goes first comes first."""
+    instead: Instead | None = None
+
+    @property
+    def model(self) -> str:
+        """The one that was admitted."""
+        return str(self.identity["model"])
 
     @property
     def attempt(self) -> str:
@@ -122,6 +138,7 @@ class _Claims:
     until: datetime | None
     budgets: tuple[BudgetClaim, ...]
     hard: bool
+    soft: bool
     rates: tuple[RateClaim, ...]
 
 
@@ -145,6 +162,7 @@ class Admission:
         """What the log has yet to acknowledge, and until when that counts; of about equal deadlines in order."""
         self._claims: dict[tuple[str, str, str], _Claims] = {}
         self._claims_version = -1
+        self._soft = SoftBudgets()
 
     async def admit(
         self,
@@ -154,9 +172,10 @@ class Admission:
         model: PublishedModel,
         backend: str | None = None,
         request: str | None = None,
+        instead: Instead | None = None,
     ) -> Admitted:
         """Holds, and returns once the admission is durable. `backend` is where it goes first (None: the model's first);
-        `request` the one that a later attempt belongs to.
+        `request` the one that a later attempt belongs to; `instead` says what was asked for, if not `model`.
 
         Raises `Denied`; `NotReady`, `GateUnavailable` or `LogUnavailable` when nothing can be decided.
         """
@@ -171,10 +190,9 @@ class Admission:
         claims = self._claims_of(caller, model, now)
         if claims.hard:
             self._require_bound(call, price, model)
-        if call.context_bounded:
-            call.input_bound = max(call.input_bound, model.context_tokens)
+        bound = max(call.input_bound, model.context_tokens) if call.context_bounded else call.input_bound
         want = model.max_output_tokens if call.cap is None else call.cap
-        base = 0 if price is None else worst_base(price, call.input_bound)
+        base = 0 if price is None else worst_base(price, bound)
         unit = 0 if price is None else worst_unit(price, call.choices)
         worst = base + unit * want
         if worst > _MOST:
@@ -204,6 +222,8 @@ class Admission:
             if answer.code == "gate_unavailable":
                 raise GateUnavailable("the gate is closed, or open for another epoch")
             raise Denied(answer.code, _reason(answer), refused=answer, price=price, worst=worst)
+        if claims.soft:
+            self._soft.saw(caller.org, answer.seen)
         identity = {
             "request": request or attempt,
             "attempt": attempt,
@@ -222,15 +242,20 @@ class Admission:
         first = backend or model.targets[0].backend
         backends = (first, *model.others(first))
         admitted = Admitted(
-            request or attempt, caller, call, price, answer, epoch, now, began, clamped, identity, backends
+            request or attempt, caller, call, price, answer, epoch, now, began, clamped, identity, backends, instead
         )
-        await self._record(admitted, model)
+        await self._record(admitted, model, bound)
         return admitted
+
+    def past_soft(self, caller: Caller, model: PublishedModel) -> bool:
+        """Whether a soft budget that a request of `model` counts in was seen past its limit."""
+        claims = self._claims_of(caller, model, self._clock())
+        return claims.soft and self._soft.past(caller.org, claims.budgets)
 
     # -- inside
 
-    async def _record(self, admitted: Admitted, model: PublishedModel) -> None:
-        caller, (backend, *others) = admitted.caller, admitted.backends
+    async def _record(self, admitted: Admitted, model: PublishedModel, bound: int) -> None:
+        caller, instead, (backend, *others) = admitted.caller, admitted.instead, admitted.backends
         fact = RequestAdmitted(
             **admitted.identity,
             epoch=admitted.epoch,
@@ -239,9 +264,11 @@ class Admission:
             backend=backend,
             grant=admitted.grant,
             clamped=admitted.clamped,
-            input_bound=admitted.call.input_bound,
+            input_bound=bound,
             once=admitted.call.once,
             others=tuple(others),
+            asked_model=None if instead is None else instead.model,
+            fallback=None if instead is None else instead.reason,
         )
         body = self._writer.body(fact, caller.org, admitted.request, caller.key, admitted.call.trace)
         acknowledged = asyncio.ensure_future(self._writer.append(caller.partition, body))
@@ -306,7 +333,7 @@ class Admission:
 
 
 def _claims(caller: Caller, model: PublishedModel, now: datetime) -> _Claims:
-    claims, ends, hard = [], [], False
+    claims, ends = [], []
     for budget in caller.budgets:
         if budget.models is not None and model.id not in budget.models:
             continue
@@ -315,8 +342,9 @@ def _claims(caller: Caller, model: PublishedModel, now: datetime) -> _Claims:
             ends.append(span.valid_until)
         names = tuple(f"{budget.life}.{name}" for name in span.buckets)
         claims.append(BudgetClaim(budget.id, names, span.until, budget.limit, budget.version, budget.hard))
-        hard = hard or budget.hard
-    return _Claims(min(ends, default=None), tuple(claims), hard, rate_claims(caller, model))
+    hard = any(claim.hard for claim in claims)
+    soft = any(not claim.hard for claim in claims)
+    return _Claims(min(ends, default=None), tuple(claims), hard, soft, rate_claims(caller, model))
 
 
 def _reason(refused: Refused) -> str:

@@ -57,7 +57,7 @@ class Outcomes:
         offset = await self._append(admitted, fact)
         self._gate.capture(admitted.caller.partition, admitted.attempt, cost)
         if overrun:
-            self._writer.later(self._exceeded(admitted.identity["model"], admitted.request, cost, hold))
+            self._writer.later(self._exceeded(admitted.model, admitted.request, cost, hold))
         return cost, offset
 
     def in_background(self, booking: Coroutine[Any, Any, Any]) -> None:

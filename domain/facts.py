@@ -72,7 +72,7 @@ class RequestAdmitted(AttemptFact, frozen=True, kw_only=True, omit_defaults=True
     """The gate holds `hold` in every budget of `budgets`, under `epoch`. After `deadline` without an end the attempt is
     unconfirmed. `grant` is the output cap per choice that the hold pays for; `once` the keyed hash of the caller's
     Idempotency-Key; `input_bound` the tokens the input cannot exceed. It goes to `backend`, and to one of the `others` if that
-    one surely did not serve it."""
+    one surely did not serve it. `asked_model` is what the caller asked for where `model` is its `fallback`, which is why."""
 
     epoch: int
     deadline: datetime
@@ -83,6 +83,8 @@ class RequestAdmitted(AttemptFact, frozen=True, kw_only=True, omit_defaults=True
     input_bound: int = 0
     once: str | None = None
     others: tuple[str, ...] = ()
+    asked_model: str | None = None
+    fallback: str | None = None
 
 
 class RequestDenied(Struct, frozen=True, kw_only=True, omit_defaults=True):

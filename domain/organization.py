@@ -5,8 +5,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import Conflict, NotFound
-from domain.inputs import display_name, reason_text
+from domain.errors import Conflict, NotFound, invalid
+from domain.inputs import display_name, model_id, reason_text
 from domain.limits import OrganizationLimits, checked
 from domain.period import parse_timezone
 
@@ -16,6 +16,19 @@ UNLIMITED = OrganizationLimits()
 
 BudgetStatus = Literal[402, 429]
 """The HTTP status of a request that an exhausted budget refuses."""
+
+FallbackReason = Literal["context_window", "budget_exhausted", "soft_budget"]
+"""The request is too long for the model; a hard budget cannot pay for it; a soft budget in its scope is past its limit."""
+
+MOST_FALLBACKS = 1000
+
+
+class Fallback(Struct, frozen=True, kw_only=True):
+    """Requests for `model` are admitted as requests for `to` instead, for that reason."""
+
+    model: str
+    reason: FallbackReason
+    to: str
 
 
 # ---------------------------------------------------------------- events: stored format
@@ -47,6 +60,11 @@ class OrganizationLimitsChanged(Struct, frozen=True, kw_only=True):
     before: OrganizationLimits
 
 
+class OrganizationFallbacksChanged(Struct, frozen=True, kw_only=True):
+    fallbacks: tuple[Fallback, ...]
+    before: tuple[Fallback, ...]
+
+
 class OrganizationSuspended(Struct, frozen=True, kw_only=True):
     reason: str | None
 
@@ -64,6 +82,7 @@ Event = (
     | OrganizationRenamed
     | OrganizationSettingsChanged
     | OrganizationLimitsChanged
+    | OrganizationFallbacksChanged
     | OrganizationSuspended
     | OrganizationReinstated
     | OrganizationClosed
@@ -74,6 +93,7 @@ EVENTS: tuple[type[Struct], ...] = (
     OrganizationRenamed,
     OrganizationSettingsChanged,
     OrganizationLimitsChanged,
+    OrganizationFallbacksChanged,
     OrganizationSuspended,
     OrganizationReinstated,
     OrganizationClosed,
@@ -91,6 +111,7 @@ class Organization(Struct, frozen=True, kw_only=True):
     budget_status: BudgetStatus
     limits: OrganizationLimits = UNLIMITED
     status: Literal["active", "suspended", "closed"] = "active"
+    fallbacks: tuple[Fallback, ...] = ()
 
     @property
     def removed(self) -> bool:
@@ -111,6 +132,8 @@ def evolve(state: Organization | None, event: Event) -> Organization | None:
             return replace(state, timezone=event.settings.timezone, budget_status=event.settings.budget_status)
         case OrganizationLimitsChanged():
             return replace(state, limits=event.limits)
+        case OrganizationFallbacksChanged():
+            return replace(state, fallbacks=event.fallbacks)
         case OrganizationSuspended():
             return replace(state, status="suspended")
         case OrganizationReinstated():
@@ -136,6 +159,7 @@ class ChangeOrganization(Struct, frozen=True, kw_only=True):
     timezone: str | None = None
     budget_status: BudgetStatus | None = None
     limits: OrganizationLimits | None = None
+    fallbacks: tuple[Fallback, ...] | None = None
 
 
 class SuspendOrganization(Struct, frozen=True, kw_only=True):
@@ -197,8 +221,23 @@ def _changed(command: ChangeOrganization, state: Organization) -> list[Event]:
     )
     if settings != before:
         events.append(OrganizationSettingsChanged(settings=settings, before=before))
+    fallbacks = state.fallbacks if command.fallbacks is None else _checked(command.fallbacks)
+    if fallbacks != state.fallbacks:
+        events.append(OrganizationFallbacksChanged(fallbacks=fallbacks, before=state.fallbacks))
     return events + _limited(state.limits if command.limits is None else command.limits, state.limits)
 
 
 def _limited(limits: OrganizationLimits, before: OrganizationLimits) -> list[Event]:
     return [] if limits == before else [OrganizationLimitsChanged(limits=checked(limits), before=before)]
+
+
+def _checked(fallbacks: tuple[Fallback, ...]) -> tuple[Fallback, ...]:
+    """In one order. Models need not exist: what is not there when it is needed is no fallback."""
+    if len(fallbacks) > MOST_FALLBACKS:
+        raise invalid("fallbacks", f"must be at most {MOST_FALLBACKS}")
+    for one in fallbacks:
+        field = f"fallbacks.{one.model}"
+        model_id(one.model, field)
+        if model_id(one.to, f"{field}.{one.reason}") == one.model:
+            raise invalid(f"{field}.{one.reason}", "must be another model")
+    return tuple(sorted(fallbacks, key=lambda one: (one.model, one.reason)))

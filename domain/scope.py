@@ -9,6 +9,7 @@ from domain.backend import USUAL, Connection, Terms
 from domain.budget import Scope
 from domain.limits import UNLIMITED, Limits
 from domain.model import Balance, Route
+from domain.organization import FallbackReason
 from domain.period import Period
 from domain.price_list import Timeline, in_force
 from domain.pricing import Price
@@ -39,7 +40,8 @@ class ScopedLimits:
 @dataclass(frozen=True, slots=True, eq=False)
 class Caller:
     """A service key and everything it stands for. `limits`: where there are any, the narrowest scope first; `model_limits`: what
-    its organization may use of single models; `refusal` is the code that every request of it gets, if any."""
+    its organization may use of single models; `refusal` is the code that every request of it gets, if any; `fallbacks` says of a
+    model which other one serves its requests, by the reason."""
 
     org: str
     project: str
@@ -53,6 +55,7 @@ class Caller:
     refusal: str | None
     valid_until: datetime | None
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
+    fallbacks: Mapping[str, Mapping[FallbackReason, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -47,6 +47,8 @@ class Backend:
     """Ids of requests whose caller went away before the end."""
     refusing: dict[str, int] = field(default_factory=dict)
     failing: dict[str, Failing] = field(default_factory=dict)
+    too_long: set[str] = field(default_factory=set)
+    """Models that find every request too long."""
     cutting: set[str] = field(default_factory=set)
     share: float = 1.0
     """Of the requests that are refused, failed or cut, where any are to be."""
@@ -90,6 +92,10 @@ class Backend:
         if struck and (status := self.refusing.get(request.model)):
             refusal = {"error": {"message": "refused", "type": "server_error", "param": None, "code": "refused"}}
             await _send(writer, status, json.dumps(refusal).encode())
+            return
+        if request.model in self.too_long:
+            error = {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}
+            await _send(writer, 400, json.dumps({"error": {"param": None, **error}}).encode())
             return
         if struck and (way := self.failing.get(request.model)):
             await self._fail(way, bool(body.get("stream")), writer)

@@ -1,5 +1,6 @@
 """`/orgs`: organizations."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -20,12 +21,16 @@ from domain.organization import (
     CloseOrganization,
     Command,
     CreateOrganization,
+    Fallback,
+    FallbackReason,
     Organization,
     ReinstateOrganization,
     SuspendOrganization,
 )
 
 router = APIRouter(prefix="/admin/v1/orgs", tags=["organizations"])
+
+Fallbacks = dict[str, dict[FallbackReason, str]]
 
 
 class NewOrg(Body):
@@ -37,10 +42,13 @@ class NewOrg(Body):
 
 
 class OrgPatch(Body):
+    """`fallbacks`: of a model, for which reason which other one serves its requests; all of them, or `{}` for none."""
+
     name: str | None = None
     timezone: str | None = None
     budget_status: BudgetStatus | None = None
     limits: OrgRateLimits | None = None
+    fallbacks: Fallbacks | None = None
 
 
 class OrgOut(Resource):
@@ -49,10 +57,14 @@ class OrgOut(Resource):
     budget_status: int
     limits: OrgRateLimitsOut
     status: Literal["active", "suspended", "closed"]
+    fallbacks: Fallbacks
 
 
 def document(entry: Entry) -> OrgOut:
-    state = entry.state
+    state: Organization = entry.state
+    fallbacks: Fallbacks = {}
+    for one in state.fallbacks:
+        fallbacks.setdefault(one.model, {})[one.reason] = one.to
     return OrgOut(
         id=entry.id,
         version=entry.version,
@@ -61,6 +73,7 @@ def document(entry: Entry) -> OrgOut:
         budget_status=state.budget_status,
         limits=shown_of_org(state.limits),
         status=state.status,
+        fallbacks=fallbacks,
     )
 
 
@@ -102,6 +115,7 @@ async def patch(org: str, body: OrgPatch, call: Caller) -> Response:
             timezone=body.timezone,
             budget_status=body.budget_status,
             limits=merged(before, body.limits) if "limits" in body.model_fields_set else None,
+            fallbacks=None if body.fallbacks is None else tuple(_fallbacks(body.fallbacks)),
         )
         change(changes, org, KIND, org, command)
 
@@ -124,6 +138,12 @@ async def suspend(org: str, call: Caller, reason: Why) -> Response:
 async def reinstate(org: str, call: Caller, reason: Why) -> Response:
     call.governs(org)
     return await _changed(call, org, ReinstateOrganization(reason=reason))
+
+
+def _fallbacks(given: Fallbacks) -> Iterable[Fallback]:
+    for model, reasons in given.items():
+        for reason, to in reasons.items():
+            yield Fallback(model=model, reason=reason, to=to)
 
 
 async def _changed(call: Call, org: str, command: Command, status: int = 200) -> Response:

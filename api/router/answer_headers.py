@@ -39,9 +39,11 @@ def stream_headers(admitted: Admitted, backend: str, response: UpstreamResponse)
 
 
 def _budget_headers(admitted: Admitted, cost: int | None) -> Headers:
-    """The tightest budget's remainder (plain answers), the clamped output cap, rate limits."""
+    """What was decided: another model, the tightest budget's remainder (plain answers), the clamped output cap, rate limits."""
     headers: Headers = []
     granted = admitted.granted
+    if admitted.instead is not None:
+        headers.append((b"x-tollhouse-fallback-model", admitted.model.encode()))
     if cost is not None and granted.seen:
         left = min(hold.limit - hold.consumed - hold.held for hold in granted.seen) - cost
         headers.append((b"x-tollhouse-budget-remaining-usd", format_usd(left).encode()))

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from api.router.admitting import Admitting
 from api.router.counting import TokenCount, parse_count
 from api.router.errors import STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
@@ -30,9 +31,9 @@ from api.router.failover import Failover
 from api.router.forward import Forward
 from api.router.heads import Heads
 from api.router.limits import rate_headers
-from api.router.ways import Way, Ways
-from commands.admission import Admission, Admitted, Call, Denied
-from commands.backend_choice import BackendChoice, name_of
+from api.router.ways import Ways
+from commands.admission import Admission, Denied
+from commands.backend_choice import BackendChoice
 from commands.denials import Denials
 from commands.outcomes import Outcomes
 from commands.ports import Clock, Refused, Upstream
@@ -41,7 +42,7 @@ from commands.tracing import Spans, told, trace_of
 from domain.errors import NotReady, TollhouseError
 from domain.money import format_usd
 from domain.period import window
-from domain.scope import Caller, PublishedModel
+from domain.scope import Caller
 from projections.keyring import Keyring
 
 Scope = dict[str, Any]
@@ -86,7 +87,7 @@ class Router:
     spans: Spans | None = None
     max_body: int = DEFAULT_MAX_BODY
     read_timeout: float = 30.0
-    _ways: Ways = field(init=False)
+    _admitting: Admitting = field(init=False)
     _failover: Failover = field(init=False)
     _counting: TokenCount = field(init=False)
     _reading: ReadDeadline = field(init=False)
@@ -95,8 +96,9 @@ class Router:
     def __post_init__(self) -> None:
         self._reading = ReadDeadline(self.read_timeout)
         forward = Forward(self.upstream, self.outcomes, self.heads)
-        self._ways = Ways(self.choice)
-        self._failover = Failover(forward, self.outcomes, self._ways, self.keyring, self._anew)
+        ways = Ways(self.choice)
+        self._admitting = Admitting(self.keyring, ways, lambda: self.admission)
+        self._failover = Failover(forward, self.outcomes, ways, self.keyring, self._admitting, self._known)
         self._counting = TokenCount(self.upstream, self.heads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,10 +152,7 @@ class Router:
             call.trace = told(call.trace, exchange.id)
             exchange.called = call
         try:
-            model = self._published(caller, call.model)
-            sticky = self._sticky(exchange, caller, call) if len(model.targets) > 1 else None
-            way = self._ways.first(model, asked, self.keyring.version, (), sticky)
-            admitted = await self._admit(exchange.id, caller, way)
+            admitted, way = await self._admitting.first(exchange, caller, asked)
         except (Denied, RouterError) as error:
             denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
             status = self._status(denied, caller)
@@ -161,48 +160,16 @@ class Router:
             raise self._explained(denied, caller, status) from error
         await self._failover.carry(exchange, admitted, face, way, hashed)
 
-    def _sticky(self, exchange: Exchange, caller: Caller, call: Call) -> bytes | None:
-        """What requests have in common that should meet the same prompt cache: the caller's own word, within its organization."""
-        key = exchange.header(b"x-tollhouse-sticky") or call.sticky
-        return None if key is None else b"%b/%b" % (caller.org.encode(), key)
-
     async def _count(self, exchange: Exchange) -> None:
         caller, body = await self._taken_in(exchange, self._hash_of(exchange))
         asked = parse_count(body, exchange.header)
-        await self._counting.answer(exchange, asked, self._published(caller, asked.model))
+        await self._counting.answer(exchange, asked, self._admitting.published(caller, asked.model))
 
     async def _taken_in(self, exchange: Exchange, hashed: str | None) -> tuple[Caller, bytes]:
         """Who asks, and the body."""
         await self._known(hashed)  # strangers' bodies are not taken in
         body = await self._reading.bound(exchange.read_body(self.max_body))
         return await self._known(hashed), body  # who that is now: the body may have taken its time
-
-    async def _admit(self, attempt: str, caller: Caller, way: Way, request: str | None = None) -> Admitted:
-        """Admits a request to go `way`, whose claim ends if it may not."""
-        try:
-            return await self.admission.admit(attempt, caller, way.asked.call, way.model, way.target.backend, request)
-        except BaseException:
-            way.claim.released()
-            raise
-
-    async def _anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
-        """See `failover.Anew`: as things are now, whatever they were when the request came."""
-        caller = await self._known(hashed)
-        model = self._published(caller, way.model.id)
-        way.asked.call.once = None  # the first attempt's
-        other = self._ways.first(model, way.asked, self.keyring.version, (*way.tried, name_of(way.target)), way.sticky)
-        return await self._admit(attempt, caller, other, admitted.request), other
-
-    def _published(self, caller: Caller, name: str) -> PublishedModel:
-        """The model, if the caller may use it."""
-        if caller.refusal is not None:
-            raise RouterError(caller.refusal, caller.refusal.replace("_", " "))
-        model = self.keyring.model(name)
-        if model is None:
-            raise RouterError("model_not_found", f"there is no model {name!r:.200}", param="model")
-        if caller.models is not None and model.id not in caller.models:
-            raise RouterError("model_not_allowed", f"this key may not use {model.id}", param="model")
-        return model
 
     def _once(self, exchange: Exchange, caller: Caller) -> str | None:
         """The keyed hash of service key and Idempotency-Key: what the gate and the facts keep of it."""

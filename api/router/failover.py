@@ -14,20 +14,34 @@ from api.router.exchange import Exchange
 from api.router.faces.face import Face
 from api.router.forward import Forward
 from api.router.passage import Failed
+from api.router.too_long import says_too_long
 from api.router.ways import Way, Ways
 from commands.admission import Admitted
 from commands.outcomes import Outcomes
 from domain.errors import TollhouseError
 from domain.facts import Try
-from domain.scope import PublishedModel
+from domain.scope import Caller, PublishedModel
 from domain.upstream_status import Said
 
 MOST_ATTEMPTS = 3
 """Of one request, and so the most of its holds that can stay unconfirmed."""
 
-Anew = Callable[[str, Admitted, Way, str | None], Awaitable[tuple[Admitted, Way]]]
-"""Admits the request of an attempt once more, for another backend, as the attempt with this id, for whom the hash of the key
-stands for by now. Raises `TollhouseError`."""
+Known = Callable[[str | None], Awaitable[Caller]]
+"""Who the hash of a key stands for by now. Raises `TollhouseError`."""
+
+
+Admit = Callable[[str, Caller, Admitted, Way], Awaitable[tuple[Admitted, Way]]]
+"""One of the methods of `Later`."""
+
+
+class Later(Protocol):
+    """Admits the request of an attempt once more, as an attempt with an id of its own. Raises `TollhouseError`."""
+
+    async def again(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
+        """For another backend."""
+
+    async def longer(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
+        """For a model with a longer context."""
 
 
 class View(Protocol):
@@ -43,8 +57,11 @@ class View(Protocol):
 class Failover:
     """One per gateway."""
 
-    def __init__(self, forward: Forward, outcomes: Outcomes, ways: Ways, view: View, anew: Anew) -> None:
-        self._forward, self._outcomes, self._ways, self._view, self._anew = forward, outcomes, ways, view, anew
+    def __init__(
+        self, forward: Forward, outcomes: Outcomes, ways: Ways, view: View, later: Later, known: Known
+    ) -> None:
+        self._forward, self._outcomes, self._ways = forward, outcomes, ways
+        self._view, self._later, self._known = view, later, known
 
     async def carry(
         self, exchange: Exchange, admitted: Admitted, face: Face, way: Way, hashed: str | None = None
@@ -61,15 +78,20 @@ class Failover:
             tries = (*tries, failed.tried)
             if failed.said is Said.PERHAPS:
                 await self._outcomes.unconfirmed(admitted, failed.error, backend=way.target.backend, tries=tries)
-                attempt += 1
-                admitted, way = await self._again(attempt, admitted, way, failed, hashed)
-                tries = ()
+                later = await self._next(self._later.again, attempt, admitted, way, hashed)
+                if later is None:
+                    raise failed.error
             elif failed.said is not Said.CALLERS and (other := self._other(admitted, way)) is not None:
                 way = other
+                continue
             else:
                 await self._book(admitted, way, failed, tries)
-                await self._forward.refuse(exchange, way, failed)
-                return
+                too_long = failed.answer is not None and says_too_long(failed.answer)
+                later = await self._next(self._later.longer, attempt, admitted, way, hashed) if too_long else None
+                if later is None:
+                    await self._forward.refuse(exchange, way, failed)
+                    return
+            (admitted, way), tries, attempt = later, (), attempt + 1
 
     def _there(self, way: Way) -> bool:
         """Whether the backend may still be asked: it may have been killed since it was chosen."""
@@ -94,15 +116,17 @@ class Failover:
             return None
         return self._ways.other(way, model, admitted.backends, self._view.version)
 
-    async def _again(
-        self, attempt: int, admitted: Admitted, way: Way, failed: Failed, hashed: str | None
-    ) -> tuple[Admitted, Way]:
-        if attempt > MOST_ATTEMPTS:
-            raise failed.error
+    async def _next(
+        self, admit: Admit, attempt: int, admitted: Admitted, way: Way, hashed: str | None
+    ) -> tuple[Admitted, Way] | None:
+        """The attempt after this one; None if there may be none: what it is refused for is not what the caller asked about."""
+        if attempt >= MOST_ATTEMPTS:
+            return None
         try:
-            return await self._anew(f"{admitted.request}.{attempt}", admitted, way, hashed)
-        except TollhouseError:  # what this one is refused for is not what the caller asked about
-            raise failed.error from None
+            caller = await self._known(hashed)
+            return await admit(f"{admitted.request}.{attempt + 1}", caller, admitted, way)
+        except TollhouseError:
+            return None
 
     async def _book(self, admitted: Admitted, way: Way, failed: Failed, tries: tuple[Try, ...]) -> None:
         await self._outcomes.failed(

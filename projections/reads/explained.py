@@ -33,13 +33,16 @@ class Told(Struct, frozen=True):
 
 
 class Admission(Struct, frozen=True, kw_only=True):
-    """What the gate decided. `output_cap` is the cap that the hold pays for, `clamped` whether the caller wanted more."""
+    """What the gate decided. `output_cap` is the cap that the hold pays for, `clamped` whether the caller wanted more;
+    `asked_model` is what the caller asked for where another model was admitted, `fallback` why."""
 
     epoch: int
     deadline: datetime
     output_cap: int | None
     clamped: bool
     input_bound: int
+    asked_model: str | None
+    fallback: str | None
 
 
 class Explained(Struct, frozen=True, kw_only=True):
@@ -96,6 +99,8 @@ def _admission(fact: RequestAdmitted) -> Admission:
         output_cap=fact.grant,
         clamped=fact.clamped,
         input_bound=fact.input_bound,
+        asked_model=fact.asked_model,
+        fallback=fact.fallback,
     )
 
 

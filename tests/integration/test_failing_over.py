@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.lab import PRICE, Key, Lab
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 
 async def routed(lab: Lab, *urls: str) -> Key:
@@ -30,7 +30,7 @@ async def explained(lab: Lab, key: Key, id: str) -> Any:
         got = await lab.http.call("GET", f"/v1/requests/{id}", None, {"authorization": f"Bearer {key.secret}"})
         return got.json() if got.status == 200 else {}
 
-    return await eventually(ask, lambda doc: doc.get("outcome") not in (None, "open"))
+    return await eventually(ask, lambda doc: doc.get("outcome") not in (None, "open"), 2 * PATIENCE)
 
 
 def tried(attempt: Any) -> list[tuple[str, int, str | None]]:

@@ -138,6 +138,13 @@ from tests.unit.conftest import Cli
                 "balance": "least_loaded",
             },
         ),
+        (
+            "org update acme --fallback large:budget_exhausted=small --fallback large:context_window=long",
+            "PATCH",
+            "/admin/v1/orgs/acme",
+            {"fallbacks": {"large": {"budget_exhausted": "small", "context_window": "long"}}},
+        ),
+        ("org update acme --fallback none", "PATCH", "/admin/v1/orgs/acme", {"fallbacks": {}}),
         ("backend kill fake --yes", "POST", "/admin/v1/backends/fake/kill", {}),
         (
             "model set gpt-4o --route a --route b=gpt-4o-eu,weight=2,tier=1 --max-output 4096 --context 128000",

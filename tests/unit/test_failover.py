@@ -21,9 +21,9 @@ from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
 from commands.outcomes import Outcomes
 from commands.ports import Granted
-from domain.errors import UpstreamFailed
+from domain.errors import NotReady, UpstreamFailed
 from domain.facts import RequestFailed, RequestUnconfirmed
-from domain.scope import PublishedModel, Target
+from domain.scope import Caller, PublishedModel, Target
 from tests.factgen import MemoryLog
 from tests.facts import facts_of
 from tests.fakes import InstantLog
@@ -57,6 +57,8 @@ class House:
         self.version = 1
         self.is_fresh = True
         self.denies: Exception | None = None
+        self.long: PublishedModel | None = None
+        """The model for requests that are too long."""
         self.before_send: Callable[[], None] = lambda: None
         self.now = model("".join(answers))
         """The model as the view has it by now."""
@@ -64,7 +66,7 @@ class House:
         self._outcomes = Outcomes(self, writer, self._exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
         self._ways = Ways(BackendChoice(BackendStates()))
         forward = Forward(self, self._outcomes, Heads(str))
-        self._failover = Failover(forward, self._outcomes, self._ways, self, self._anew)
+        self._failover = Failover(forward, self._outcomes, self._ways, self, self, self._known)
 
     async def chat(self, **fields: Any) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
@@ -133,8 +135,19 @@ class House:
             "req_1", CALLER, way.asked.call, PRICE, granted, 1, NOON, time.monotonic(), False, identity, backends
         )
 
-    async def _anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
+    async def _known(self, hashed: str | None) -> Caller:
         assert hashed == "hash"
+        if isinstance(self.denies, NotReady):
+            raise self.denies
+        return CALLER
+
+    async def longer(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
+        if self.long is None:
+            raise RouterError("model_not_found", "there is none")
+        other = self._ways.first(self.long, way.asked, self.version)
+        return self._admitted(attempt, other), other
+
+    async def again(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
         if self.denies is not None:
             raise self.denies
         other = self._ways.first(self.now, way.asked, self.version, (*way.tried, name_of(way.target)))
@@ -247,6 +260,34 @@ async def test_a_backend_killed_between_admission_and_dispatch_gets_nothing() ->
     assert (alone.sent, facts_of(alone.topic)[0].reason) == ([], "not_dispatched")
 
 
+LONG_WORDS = [
+    b'{"error":{"message":"too long","code":"context_length_exceeded"}}',
+    b'{"error":{"message":"This model\'s maximum context length is 8192 tokens."}}',
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 200001 tokens"}}',
+]
+
+
+@pytest.mark.parametrize("words", LONG_WORDS)
+async def test_a_request_that_is_too_long_is_an_attempt_with_the_model_that_takes_it(words: bytes) -> None:
+    """The first one cost nothing; where there is no such model, or that one says the same, its refusal is passed on."""
+    house = House(a=Answered(status=400, body=words), b=served())
+    house.now, house.long = model("a"), model("b")
+    await house.chat()
+    assert [story[:2] for story in house.story()] == [("RequestFailed", "req_1"), ("RequestCompleted", "req_1.2")]
+    assert house.sent == [("a", "req_1"), ("b", "req_1.2")]
+    alone = House(a=Answered(status=400, body=words))
+    await alone.chat()
+    assert (alone.status, alone.body, len(alone.story())) == (400, words, 1)
+
+
+async def test_what_is_wrong_otherwise_is_not_too_long() -> None:
+    """No other model is asked."""
+    house = House(a=Answered(status=400, body=b'{"error":{"message":"temperature must be a number"}}'))
+    house.long = model("b")
+    await house.chat()
+    assert (house.status, len(house.story())) == (400, 1)
+
+
 # -- what nobody knows the cost of
 
 
@@ -276,7 +317,9 @@ async def test_both_kinds_in_one_request() -> None:
     assert facts_of(house.topic)[0].backend == "b"
 
 
-@pytest.mark.parametrize("denied", [Denied("insufficient_quota", "exhausted"), RouterError("no_backend", "none")])
+@pytest.mark.parametrize(
+    "denied", [Denied("insufficient_quota", "exhausted"), RouterError("no_backend", "none"), NotReady("stale")]
+)
 async def test_a_second_attempt_may_be_refused(denied: Exception) -> None:
     """The caller hears what became of the first: what the second was refused for is not what it asked about."""
     house = House(a=STALLED, b=served())

@@ -117,8 +117,14 @@ class House:
     def model(self, name: str) -> PublishedModel | None:
         return self.published if name == "m" else None
 
-    async def anew(self, attempt: str, admitted: Admitted, way: Way, hashed: str | None) -> tuple[Admitted, Way]:
+    async def known(self, hashed: str | None) -> Caller:
+        return CALLER
+
+    async def again(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
         raise RouterError("no_backend", "there is no other")
+
+    async def longer(self, attempt: str, caller: Caller, admitted: Admitted, way: Way) -> tuple[Admitted, Way]:
+        raise RouterError("model_not_found", "there is no other")
 
     async def chat(self, *, grant: int = 40, rates: Any = (), **asked: Any) -> None:
         fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **asked}
@@ -136,7 +142,7 @@ class House:
         forward = Forward(self, outcomes, Heads(lambda sealed: f"th-{sealed}"))
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
         ways = Ways(BackendChoice(BackendStates()))
-        failover = Failover(forward, outcomes, ways, self, self.anew)
+        failover = Failover(forward, outcomes, ways, self, self, self.known)
         way = ways.first(self.published, request, self.version)
         await failover.carry(exchange, admitted, ChatFace(), way)
 

@@ -8,8 +8,10 @@ from domain.organization import (
     CloseOrganization,
     Command,
     CreateOrganization,
+    Fallback,
     OrganizationClosed,
     OrganizationCreated,
+    OrganizationFallbacksChanged,
     OrganizationReinstated,
     OrganizationRenamed,
     OrganizationSettings,
@@ -82,3 +84,34 @@ def test_what_never_was_is_not_found() -> None:
     """Every command but creating."""
     for command in (ChangeOrganization(name="x"), SuspendOrganization(), ReinstateOrganization(), CloseOrganization()):
         given(organization).when(command).then_refused("not_found")
+
+
+# -- fallbacks
+
+CHEAPER = Fallback(model="large", reason="budget_exhausted", to="small")
+LONGER = Fallback(model="large", reason="context_window", to="long")
+
+
+def test_fallbacks_are_set_all_at_once() -> None:
+    """In one order, whatever the order they come in; the same again changes nothing, none takes them away."""
+    made = given(organization, CREATED).when(ChangeOrganization(fallbacks=(LONGER, CHEAPER)))
+    then = made.then(OrganizationFallbacksChanged(fallbacks=(CHEAPER, LONGER), before=()))
+    assert then.state.fallbacks == (CHEAPER, LONGER)
+    then.when(ChangeOrganization(fallbacks=(CHEAPER, LONGER))).then_nothing_happened()
+    then.when(ChangeOrganization(name="Acme")).then_nothing_happened()
+    gone = then.when(ChangeOrganization(fallbacks=()))
+    gone.then(OrganizationFallbacksChanged(fallbacks=(), before=(CHEAPER, LONGER)))
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "field"),
+    [
+        ((Fallback(model="Not A Model", reason="soft_budget", to="m"),), "fallbacks.Not A Model"),
+        ((Fallback(model="m", reason="soft_budget", to=""),), "fallbacks.m.soft_budget"),
+        ((Fallback(model="m", reason="soft_budget", to="m"),), "fallbacks.m.soft_budget"),
+        (tuple(Fallback(model=f"m{n}", reason="soft_budget", to="m") for n in range(1001)), "fallbacks"),
+    ],
+)
+def test_a_bad_fallback_names_the_field(fallbacks: tuple[Fallback, ...], field: str) -> None:
+    """`invalid_field`."""
+    given(organization, CREATED).when(ChangeOrganization(fallbacks=fallbacks)).then_refused("invalid_field", field)
