@@ -99,7 +99,7 @@ class Router:
         ways = Ways(self.choice)
         self._admitting = Admitting(self.keyring, ways, lambda: self.admission)
         self._failover = Failover(forward, self.outcomes, ways, self.keyring, self._admitting, self._known)
-        self._counting = TokenCount(self.upstream, self.heads)
+        self._counting = TokenCount(self.upstream, self.heads, self.choice)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request under ``/v1/``."""

@@ -15,6 +15,7 @@ from api.router.faces.fields import Fields, fields_of, model_of
 from api.router.faces.messages import betas_of, estimated_input, protocol_headers, version_of
 from api.router.faces.messages_bound import looked
 from api.router.heads import Heads
+from commands.backend_choice import BackendChoice
 from commands.ports import Upstream
 from domain.errors import UpstreamFailed
 from domain.scope import PublishedModel, Target
@@ -45,18 +46,22 @@ def parse_count(body: bytes, header: Header) -> CountRequest:
 
 
 class TokenCount:
-    """Asks backends through `upstream`, with the headers that all their requests have."""
+    """Asks a backend of the model's `choice` through `upstream`, with the headers that all its requests have."""
 
-    def __init__(self, upstream: Upstream, heads: Heads) -> None:
-        self._upstream, self._heads = upstream, heads
+    def __init__(self, upstream: Upstream, heads: Heads, choice: BackendChoice) -> None:
+        self._upstream, self._heads, self._choice = upstream, heads, choice
 
     async def answer(self, exchange: Exchange, asked: CountRequest, model: PublishedModel) -> None:
         """Raises `RouterError` (``upstream_error``, ``upstream_timeout``)."""
-        target = next((target for target in model.targets if target.protocol == "anthropic"), None)
-        if target is None:
+        others = {target.protocol for target in model.targets} - {"anthropic"}
+        claim = self._choice.claim(model, (), others)
+        if claim is None:
             await exchange.send_bytes(200, b'{"input_tokens":%d}' % asked.estimate, [ESTIMATED])
-        else:
-            await self._ask(exchange, asked, target)
+            return
+        try:
+            await self._ask(exchange, asked, claim.target)
+        finally:
+            claim.released()
 
     async def _ask(self, exchange: Exchange, asked: CountRequest, target: Target) -> None:
         body = asked.sent

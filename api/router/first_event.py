@@ -6,6 +6,7 @@ from api.router.errors import NOT_JSON
 
 
 class _Event(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw(b"null")
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -13,13 +14,14 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def is_error(passed: bytes) -> bool:
-    """Whether the first event in `passed` has a member `error`, as those of every protocol have that tell of one."""
+    """Whether the first event in `passed` has a member `error`, or is of that type: every protocol tells of one so."""
     if b'"error"' not in passed:
         return False
     for line in passed.splitlines():
         if line.startswith(b"data:"):
             try:
-                return bytes(_decode(line[5:]).error) != b"null"
+                event = _decode(line[5:])
             except NOT_JSON:
                 return False
+            return bytes(event.error) != b"null" or bytes(event.type) == b'"error"'
     return False

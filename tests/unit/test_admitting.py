@@ -39,7 +39,7 @@ class House:
         self.asked: list[tuple[str, str, Instead | None]] = []
         self.states = BackendStates()
         allowed = None if models is None else frozenset(models)
-        self.caller = Caller("acme", "web", None, "key_1", 0, allowed, (), (), 402, None, None, fallbacks)
+        self.caller = Caller("acme", "web", None, "key_1", 0, allowed, (), (), 402, None, None, fallbacks=fallbacks)
         self.admitting = Admitting(self, Ways(BackendChoice(self.states)), lambda: self)  # type: ignore[arg-type, return-value]
 
     def model(self, name: str) -> PublishedModel | None:

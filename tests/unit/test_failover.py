@@ -32,6 +32,7 @@ from tests.unit.test_forward import ANSWER, CALLER, CONTENT, DONE, NOON, PRICE, 
 REFUSED = UpstreamFailed("cannot connect", sent=False)
 DROPPED = UpstreamFailed("the backend closed the connection", sent=True)
 STALLED = UpstreamFailed("the backend did not finish in time", sent=True, code="upstream_timeout")
+FAILED = b'event: error\ndata: {"type":"error","code":"server_error","message":"overloaded"}\n\n'
 BROKEN = b'data: {"error":{"message":"overloaded"}}\n\n'
 
 
@@ -341,8 +342,8 @@ async def test_holds_of_one_request_that_stay_unconfirmed_are_few() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [(DROPPED,), (STALLED,), (), (BROKEN,), (BROKEN + DONE,)],
-    ids=["dropped", "stalled", "empty", "error", "error and end"],
+    [(DROPPED,), (STALLED,), (), (BROKEN,), (BROKEN + DONE,), (FAILED,)],
+    ids=["dropped", "stalled", "empty", "error", "error and end", "error by its type"],
 )
 async def test_a_stream_that_breaks_before_its_first_byte_is_tried_elsewhere(
     broken: tuple[bytes | UpstreamFailed, ...],
