@@ -256,12 +256,14 @@ class AnalyticsStore:
 
     def switch(self, version: int) -> None:
         """See `Store`."""
-        new, old = self.open(version), self.open(self.live())
+        old = self.live()
         with self._catalog.file.arranging() as db:
             if is_live(db, self.name, version) is None:
                 raise replaced(self.name, version)
             if not is_live(db, self.name, version):
-                nowhere_behind(self.name, new.marks(), old.marks())
+                nowhere_behind(
+                    self.name, _marks(self._analytics, self.name, version), _marks(self._analytics, self.name, old)
+                )
                 self._catalog.switch(self.name, version, db)
 
     def drop(self, version: int) -> None:

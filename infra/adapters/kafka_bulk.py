@@ -1,7 +1,7 @@
 """Reads a topic from Kafka in bulk, for whoever folds all of it: a sixth of the CPU a record costs in `kafka_reader`.
 
 Guarantees: as `kafka_reader`. librdkafka fetches ahead of what is read, in threads of its own, one consumer to a partition,
-so that no partition's records wait behind another's.
+so that no partition's records wait behind another's. A partition with a few records only is worth none: those are asked for.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,15 @@ from time import monotonic
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from domain.ids import PARTITIONS
-from infra.adapters.kafka_consuming import answering, consumer, taken
-from infra.adapters.kafka_headers import linked
+from infra.adapters.kafka_consuming import answering, consumer, records, taken
+from infra.adapters.kafka_tail import KafkaTail
 from projections.ports import CONTROL, FACTS, Record
 
 PATIENCE = 5.0
 """Seconds a broker may take to answer; the first answer comes after a look at the whole cluster."""
+
+FEW = 100
+"""Records that cost less than the connection of a consumer of their own."""
 
 _AHEAD_KBYTES = 16_384
 _FETCH_BYTES = 4 << 20
@@ -27,8 +30,8 @@ class KafkaBulkReader:
     def __init__(self, servers: str, topic: str, partitions: int | None = None, patience: float = PATIENCE) -> None:
         self.topic = topic
         self.partitions = partitions or (PARTITIONS if topic == FACTS else 1)
-        self._patience = patience
-        self._lanes = [_Lane(servers, topic, partition, patience) for partition in range(self.partitions)]
+        self._tail = KafkaTail(servers, topic, self.partitions, patience)
+        self._lanes = [_Lane(servers, self._tail, partition, patience) for partition in range(self.partitions)]
 
     def read(self, partition: int, offset: int, limit: int) -> Sequence[Record]:
         """See `LogReader`."""
@@ -37,8 +40,7 @@ class KafkaBulkReader:
 
     def ends(self) -> Sequence[int]:
         """See `LogReader`."""
-        with answering():
-            return [lane.ask_end() for lane in self._lanes]
+        return [lane.ask_end() for lane in self._lanes]
 
     def wait(self, seen: Sequence[int], timeout: float) -> bool:
         """See `LogReader`. Asks again and again: whoever waits much has `kafka_reader`."""
@@ -52,38 +54,36 @@ class KafkaBulkReader:
         """See `LogReader`."""
         for lane in self._lanes:
             lane.close()
+        self._tail.close()
 
 
 class _Lane:
     """One partition; `_at` is the offset that its consumer gives next."""
 
-    def __init__(self, servers: str, topic: str, partition: int, patience: float) -> None:
-        self._servers, self._place, self._patience = servers, (topic, partition), patience
-        self._chained = topic == CONTROL
+    def __init__(self, servers: str, tail: KafkaTail, partition: int, patience: float) -> None:
+        self._servers, self._tail, self._partition, self._patience = servers, tail, partition, patience
         self._consumer: Consumer | None = None
         self._at, self._end = -1, 0
 
     def read(self, offset: int, limit: int) -> Sequence[Record]:
         if offset >= self._end and offset >= self.ask_end():
             return ()
+        if self._consumer is None and self._end - offset <= FEW:
+            return self._tail.read(self._partition, offset, limit)
         if offset != self._at:
-            self._used().assign([TopicPartition(*self._place, offset)])
+            self._used().assign([TopicPartition(self._tail.topic, self._partition, offset)])
             self._at = offset
         try:
             messages = taken(self._used(), min(limit, self._end - offset), self._patience)
         except KafkaException:
             self._at = -1
             raise
-        place = self._place[1]
-        if self._chained:
-            records = [Record(place, m.offset(), m.value() or b"", *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]  # what is received has an offset, bytes and a list of headers
-        else:
-            records = [Record(place, m.offset(), m.value() or b"") for m in messages]  # type: ignore[arg-type]  # as above
-        self._at = records[-1].offset + 1
-        return records
+        found = records(self._partition, messages, chained=self._tail.topic == CONTROL)
+        self._at = found[-1].offset + 1
+        return found
 
     def ask_end(self) -> int:
-        _, self._end = self._used().get_watermark_offsets(TopicPartition(*self._place), timeout=self._patience)
+        self._end = self._tail.end(self._partition)
         return self._end
 
     def close(self) -> None:

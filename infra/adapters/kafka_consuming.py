@@ -1,7 +1,7 @@
 """confluent-kafka's consumer without a consumer group: whoever reads says where."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from domain.errors import LogUnavailable
+from infra.adapters.kafka_headers import linked
+from projections.ports import Record
 
 _LONG_POLL_MS = 100
 _FULL_MS = 10
@@ -50,6 +52,13 @@ def taken(used: Consumer, wanted: int, patience: float) -> list[Message]:
             return found
         if monotonic() > deadline:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def records(partition: int, messages: Sequence[Message], *, chained: bool) -> list[Record]:
+    """What was taken of a partition, as ours; `chained`: with the links of control records."""
+    if chained:
+        return [Record(partition, m.offset(), m.value() or b"", *linked(m.headers() or ())) for m in messages]  # type: ignore[arg-type]  # what is received has an offset, bytes and a list of headers
+    return [Record(partition, m.offset(), m.value() or b"") for m in messages]  # type: ignore[arg-type]  # as above
 
 
 @contextmanager

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from confluent_kafka import Consumer, TopicPartition
 
 from domain.ids import PARTITIONS
-from infra.adapters.kafka_consuming import answering, consumer, taken
-from projections.ports import FACTS, Record
+from infra.adapters.kafka_consuming import answering, consumer, records, taken
+from projections.ports import CONTROL, FACTS, Record
 
 PATIENCE = 2.0
 """Seconds a broker may take to answer."""
 
 _FETCH_BYTES = 1 << 16
+_WAIT_MS = 1
+"""How long a broker waits for more, and the next question with it: librdkafka fetches on behind what was asked for."""
 
 
 class KafkaTail:
@@ -45,7 +47,7 @@ class KafkaTail:
                 found = taken(used, limit, self._patience)
             finally:
                 used.unassign()
-        return [Record(partition, m.offset(), m.value() or b"") for m in found]  # type: ignore[arg-type]  # what is received has an offset and bytes
+        return records(partition, found, chained=self.topic == CONTROL)
 
     def close(self) -> None:
         """Gives up what it holds open."""
@@ -57,6 +59,10 @@ class KafkaTail:
         with self._connecting:
             if self._consumer is None:
                 self._consumer = consumer(
-                    self._servers, "tail", fetch_message_max_bytes=_FETCH_BYTES, queued_min_messages=1
+                    self._servers,
+                    "tail",
+                    fetch_message_max_bytes=_FETCH_BYTES,
+                    fetch_wait_max_ms=_WAIT_MS,
+                    queued_min_messages=1,
                 )
             return self._consumer

@@ -50,6 +50,7 @@ async def target() -> AsyncIterator[Target]:
         await lab.model(ANTHROPIC, hello.url.removesuffix("/v1"), backend="claude", protocol="anthropic")
         keys = {org: (await lab.org(org))["main"] for org in (HARD, FREE)}
         await lab.budget(HARD, "cap", "1000000")
+        await lab.org("attacked")
         made = Target(lab, hello, keys)
         for key in keys.values():
             for _ in range(50):

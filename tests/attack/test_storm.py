@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.attack.bodies import enumerated, mutated, spoiled
+from tests.attack.commands import COMMANDS
 from tests.attack.endpoints import ENDPOINTS, Endpoint
 from tests.attack.house import FREE, HARD, Target, target
-from tests.attack.messages import KINDS, conversations, pieces, post
+from tests.attack.messages import KINDS, conversations, head, pieces, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,6 +78,27 @@ async def asked(house: Target, secret: str, endpoint: Endpoint, body: bytes) -> 
     assert (second.status, second.code) == (400, "missing_model"), (body[:300], second)
 
 
+async def command(house: Target, data: st.DataObject) -> None:
+    """Commands that are nearly right are carried out, or refused by name."""
+    await commanded(house, *data.draw(st.sampled_from(COMMANDS).flatmap(_nearly)))
+
+
+def _nearly(endpoint: Endpoint) -> st.SearchStrategy[tuple[Endpoint, bytes]]:
+    return (st.sampled_from(wrong(endpoint)) | mutated(endpoint.body)).map(lambda body: (endpoint, body))
+
+
+async def commanded(house: Target, endpoint: Endpoint, body: bytes) -> None:
+    """One body, and a question on the same connection that must be answered as ever."""
+    method, path = endpoint.path.split()
+    secret = house.lab.admin_key
+    start = head(secret, method, path) + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    probe = head(secret, "GET", "/admin/v1/orgs/attacked") + b"\r\n"
+    conversation = await house.attack([start + body + probe], [method, "GET"])
+    first, second = conversation.answers
+    assert first.status in (200, 201, 400, 404, 409), (endpoint.path, body[:300], first)
+    assert second.status == 200, (endpoint.path, body[:300], second)
+
+
 @given(st.data())
 @storm(200)
 async def test_requests_that_are_right(house: Target, data: st.DataObject) -> None:
@@ -96,6 +118,21 @@ async def test_requests_that_are_spoiled(house: Target, data: st.DataObject) -> 
 async def test_bodies_that_are_nearly_right(house: Target, data: st.DataObject) -> None:
     """See `ask`."""
     await ask(house, data)
+
+
+@given(st.data())
+@storm(200)
+async def test_commands_that_are_nearly_right(house: Target, data: st.DataObject) -> None:
+    """See `command`."""
+    await command(house, data)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("endpoint", COMMANDS, ids=lambda endpoint: endpoint.path)
+async def test_every_field_of_every_command_with_every_wrong_value(house: Target, endpoint: Endpoint) -> None:
+    """See `command`."""
+    for body in wrong(endpoint):
+        await commanded(house, endpoint, body)
 
 
 @pytest.mark.full

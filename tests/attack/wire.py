@@ -13,7 +13,7 @@ from typing import Any
 from tests.waiting import PATIENCE
 
 STATUSES = frozenset(
-    {200, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504}
+    {200, 201, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504}
 )  # and no 500: an error of ours is one
 
 _LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]*\r\n")
