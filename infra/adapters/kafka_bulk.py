@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from domain.ids import PARTITIONS
 from infra.adapters.kafka_consuming import answering, consumer, records, taken
 from infra.adapters.kafka_tail import KafkaTail
-from projections.ports import CONTROL, FACTS, Record
+from projections.ports import FACTS, Record
 
 PATIENCE = 5.0
 """Seconds a broker may take to answer; the first answer comes after a look at the whole cluster."""
@@ -78,7 +78,7 @@ class _Lane:
         except KafkaException:
             self._at = -1
             raise
-        found = records(self._partition, messages, chained=self._tail.topic == CONTROL)
+        found = records(self._partition, messages, chained=self._tail.topic != FACTS)
         self._at = found[-1].offset + 1
         return found
 

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from domain.ids import PARTITIONS
 from infra.adapters.kafka_consuming import answering, consumer, records, taken
-from projections.ports import CONTROL, FACTS, Record
+from projections.ports import FACTS, Record
 
 PATIENCE = 2.0
 """Seconds a broker may take to answer."""
@@ -47,7 +47,7 @@ class KafkaTail:
                 found = taken(used, limit, self._patience)
             finally:
                 used.unassign()
-        return records(partition, found, chained=self.topic == CONTROL)
+        return records(partition, found, chained=self.topic != FACTS)
 
     def close(self) -> None:
         """Gives up what it holds open."""

@@ -39,7 +39,7 @@ def tail(servers: str, topic: str) -> Iterator[KafkaTail]:
 
 
 async def append(servers: str, topic: str, lane: int, bodies: list[bytes]) -> None:
-    log = KafkaFactLog(servers, topic, patience=20.0)
+    log = KafkaFactLog(servers, topic, patience=90.0)  # a deadline bounds a hang
     await asyncio.gather(*(log.append(lane, body) for body in bodies))
     await log.close()
 

@@ -265,7 +265,8 @@ async def reconcile(attack: Attack) -> None:
     """Gives the books the backends' own records; afterwards the difference is exactly zero."""
     lab, record = attack.lab, attack.lab.folder / "record.ndjson"
     record.write_text("".join(f"{json.dumps(line)}\n" for line in attack.journal()))
-    code, out, err = await lab.run("reconcile", "--file", str(record), "-o", "json")
+    of = [word for backend in attack.backends for word in ("--backend", backend)]
+    code, out, err = await lab.run("reconcile", "--file", str(record), *of, "-o", "json")
     assert code == 0, err
     rows = await eventually(
         lambda: books(attack), lambda rows: not any(row.outcome == "unconfirmed" for row in rows.values())
