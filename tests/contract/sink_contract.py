@@ -22,6 +22,9 @@ few = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
 )
 
+_MOST_BATCHES = 12
+"""Of a partition: each is a round trip or more."""
+
 
 def engine(store: Store, sink: Sink) -> Engine:
     """The engine of a view that no poison is expected for."""
@@ -32,7 +35,8 @@ def shuffled_ways(draw: st.DrawFn, log: MemoryLog) -> list[Sequence[Record]]:
     """All records of `log` in batches of any size, partitions in any order, with earlier ones delivered again."""
     ways: list[Sequence[Record]] = []
     for records in draw(st.permutations([kept for kept in log.records if kept])):
-        for batch in batches(records, draw(st.integers(1, len(records)))):
+        smallest = -(-len(records) // _MOST_BATCHES)
+        for batch in batches(records, draw(st.integers(smallest, len(records)))):
             ways.append(batch)
             if ways and draw(st.integers(0, 3)) == 0:
                 ways.append(ways[draw(st.integers(0, len(ways) - 1))])
