@@ -2,6 +2,9 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 
+# Python keeps what it has compiled: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup check unit java clients test demo demo-distributed serve stack stack-down bench faults soak clean
 
 setup: .venv/.ready

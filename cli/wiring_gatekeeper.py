@@ -27,6 +27,7 @@ from commands.ports import FactRecord
 from domain.errors import Conflict
 from domain.ids import PARTITIONS
 from infra.adapters.ids import new_id
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.postgres_journal import PostgresJournal
 from infra.adapters.postgres_lease import PostgresLease
@@ -169,8 +170,10 @@ async def open_gatekeeper(settings: Settings, starting: Starting | None = None) 
         def leading() -> bool:
             return keeper.leading
 
-        reader = KafkaLogReader(core.kafka, FACTS)
-        settling = GateFollower(gate, reader, lambda: watch.identity, core.keyring.epoch, leading)
+        # Settling has a worker's interpreter to share, and must keep up with all gateways: librdkafka reads for it.
+        settling = GateFollower(
+            gate, KafkaBulkReader(core.kafka, FACTS), lambda: watch.identity, core.keyring.epoch, leading
+        )
         keeper = Gatekeeper(core, gate, watch, journal, views, lease, settling, facts)
         yield keeper
         await core.writer.drain()
