@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from cli.running import usual_inflight
 from cli.settings import Settings
 from commands.admission import Admission
 from commands.backend_choice import BackendChoice
@@ -48,9 +49,13 @@ def router_of(
     from api.backends_page import watched
     from api.router.app import Router
     from api.router.heads import Heads
+    from api.router.places import Places
 
     watched(states, metrics)
-
+    places = Places(settings.max_inflight or usual_inflight())
+    metrics.gauge("tollhouse_requests_under_way", "Requests that have a place", lambda: places.taken)
+    metrics.gauge("tollhouse_requests_waiting", "Requests that wait for a place", lambda: places.waiting)
+    metrics.gauge("tollhouse_requests_places", "Places there are", lambda: places.most)
     return Router(
         keyring=keyring,
         admission=admission,
@@ -64,6 +69,7 @@ def router_of(
         observe=metrics.observe,
         once_secret=secrets.hash("idempotency").encode(),
         choice=BackendChoice(states),
+        places=places,
         spans=spans,
         max_body=settings.max_body,
         read_timeout=settings.read_timeout,

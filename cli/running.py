@@ -16,6 +16,9 @@ AGAIN = 0.2
 GC_THRESHOLDS = (50_000, 20, 50)
 """Objects made and not freed between two searches for cycles; searches between two of the next generation; and of the last."""
 
+MOST_INFLIGHT = 10_000
+"""Of `usual_inflight`: so many streams take about a gigabyte."""
+
 _TELL_AGAIN = 10.0
 _log = logging.getLogger("tollhouse")
 
@@ -51,6 +54,13 @@ def allow_many_files() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 20), hard))
+
+
+def usual_inflight() -> int:
+    """Requests that a process has under way at a time where nothing else was set: each takes two connections, the caller's and
+    the backend's, and some are needed for everything else."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(1, min(MOST_INFLIGHT, (files - 1000) // 2))
 
 
 def search_cycles_seldom() -> None:

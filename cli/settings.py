@@ -48,9 +48,9 @@ class Settings(BaseModel):
     """Every setting. The names are those of the file and the flags; with ``TOLLHOUSE_`` and in capitals, of the environment.
 
     `sync`: how durable the log is written, ``full`` survives power loss. `max_body` in bytes, `read_timeout` in seconds (the
-    longest a caller may take to send its request, or take nothing of its answer). `allow_private`: backends may have addresses
-    that are not public (embedded, those of this machine always may). `otlp`: the base URL of a collector that requests are told
-    to as spans.
+    longest a caller may take to send its request, or take nothing of its answer). `max_inflight`: requests that a process has
+    under way at a time; None: as its open files allow. `allow_private`: backends may have addresses that are not public
+    (embedded, those of this machine always may). `otlp`: the base URL of a collector that requests are told to as spans.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +65,7 @@ class Settings(BaseModel):
     allow_private: bool = False
     max_body: int = Field(default=32 * 1024 * 1024, ge=1024, le=1 << 30)
     read_timeout: float = Field(default=30.0, gt=0, le=3600)
+    max_inflight: int | None = Field(default=None, ge=1, le=1_000_000)
     kafka: str | None = Field(default=None, min_length=1)
     postgres: str | None = Field(default=None, min_length=1)
     redis: str | None = Field(default=None, min_length=1)

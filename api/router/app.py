@@ -31,6 +31,7 @@ from api.router.failover import Failover
 from api.router.forward import Forward
 from api.router.heads import Heads
 from api.router.limits import rate_headers
+from api.router.places import Places
 from api.router.ways import Ways
 from commands.admission import Admission, Denied
 from commands.backend_choice import BackendChoice
@@ -84,6 +85,7 @@ class Router:
     observe: Callable[[str, int, str], None]
     once_secret: bytes
     choice: BackendChoice
+    places: Places
     spans: Spans | None = None
     max_body: int = DEFAULT_MAX_BODY
     read_timeout: float = 30.0
@@ -113,10 +115,10 @@ class Router:
         try:
             if face is not None and method == "POST":
                 endpoint = face.endpoint
-                await self._infer(exchange, face)
+                await self._in_a_place(exchange, face)
             elif method == "POST" and path == "/v1/messages/count_tokens":
                 endpoint = "messages.count_tokens"
-                await self._count(exchange)
+                await self._in_a_place(exchange, None)
             elif method == "GET" and path == "/v1/models":
                 endpoint = "models"
                 await exchange.send_json(200, protocol.models(self._models(self._caller(exchange))))
@@ -140,6 +142,15 @@ class Router:
             self.spans.request(call.trace, exchange.id, endpoint, call.model[:_MAX_NAME], exchange.status, code)
 
     # -- inference
+
+    async def _in_a_place(self, exchange: Exchange, face: Face | None) -> None:
+        """One of the requests that may be under way at a time: a face's, or a count of tokens."""
+        if not self.places.take():
+            await self.places.wait()
+        try:
+            await (self._count(exchange) if face is None else self._infer(exchange, face))
+        finally:
+            self.places.leave()
 
     async def _infer(self, exchange: Exchange, face: Face) -> None:
         hashed = self._hash_of(exchange)

@@ -59,6 +59,7 @@ def test_variables_of_others_are_not_ours(tmp_path: Path) -> None:
         ("TOLLHOUSE_MAX_BODY", "lots"),
         ("TOLLHOUSE_READ_TIMEOUT", "0"),
         ("TOLLHOUSE_READ_TIMEOUT", "nan"),
+        ("TOLLHOUSE_MAX_INFLIGHT", "0"),
         ("TOLLHOUSE_ALLOW_PRIVATE", "perhaps"),
         ("TOLLHOUSE_URL", "localhost:8080"),
         ("TOLLHOUSE_KAFKA", ""),
