@@ -55,7 +55,7 @@ class Outcomes:
             first_token_ms=first_token_ms,
         )
         offset = await self._append(admitted, fact)
-        self._gate.capture(admitted.caller.partition, admitted.attempt, cost)
+        self._gate.capture(admitted.caller.partition, admitted.attempt, cost, usage.total)
         if overrun:
             self._writer.later(self._exceeded(admitted.model, admitted.request, cost, hold))
         return cost, offset
@@ -77,7 +77,7 @@ class Outcomes:
             latency_ms=self._since(admitted),
         )
         offset = await self._append(admitted, fact)
-        self._gate.capture(admitted.caller.partition, admitted.attempt, 0)
+        self._gate.capture(admitted.caller.partition, admitted.attempt, 0, 0)
         return offset
 
     async def unconfirmed(

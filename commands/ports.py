@@ -194,11 +194,13 @@ class BudgetClaim(Struct, frozen=True):
 
 
 class RateClaim(Struct, frozen=True):
-    """One rate limit in scope: `kind` is ``requests``, ``tokens`` (both per 60 s) or ``concurrent``."""
+    """One rate limit in scope: `kind` is ``requests``, ``tokens`` (both per 60 s) or ``concurrent``. Where several use it
+    together, each has a fair share of it; `sharer` is who asks."""
 
     key: str
     kind: str
     limit: int
+    sharer: str | None = None
 
 
 class AdmitRequest(Struct, frozen=True):
@@ -259,8 +261,9 @@ class Gate(Protocol):
     async def admit(self, request: AdmitRequest) -> Granted | Refused:
         """All holds or none. Idempotent by attempt id."""
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
-        """Shrinks a hold to what was charged, in any epoch; only ever after the completion's acknowledgement."""
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
+        """Shrinks a hold to what was charged, in any epoch; only ever after the completion's acknowledgement. Its place among
+        those under way is free, and limits on tokens count `tokens` of it (None: what was asked for)."""
 
     async def expired(self, before: datetime) -> Sequence[OpenHold]:
         """Unlogged holds admitted before `before`. Releases none."""
@@ -276,11 +279,12 @@ class Gate(Protocol):
 
 
 class Settled(Struct, frozen=True):
-    """What settling needs of a fact: its type, the attempt it is about, and a completion's cost."""
+    """What settling needs of a fact: its type, the attempt it is about, and a completion's cost and tokens."""
 
     type: str
     attempt: str = ""
     cost: int = 0
+    tokens: int | None = None
 
 
 class FactRecord(Protocol):

@@ -19,10 +19,11 @@ def rate_claims(caller: Caller, model: PublishedModel) -> tuple[RateClaim, ...]:
     """What is counted of a request of `model`: the narrowest scope first, so that a key at its own limit is told so."""
     claims: list[RateClaim] = []
     for each in caller.limits:
-        claims += _claims(f"{caller.org}/{_path(each.scope)}", each.limits)
+        sharer = None if each.scope.kind == "key" else caller.key
+        claims += _claims(f"{caller.org}/{_path(each.scope)}", each.limits, sharer)
     if (of_model := caller.model_limits.get(model.id)) is not None:
-        claims += _claims(f"{caller.org}/org-model/{model.id}", of_model)
-    claims += _claims(f"{caller.org}/model/{model.id}", model.limits)
+        claims += _claims(f"{caller.org}/org-model/{model.id}", of_model, caller.key)
+    claims += _claims(f"{caller.org}/model/{model.id}", model.limits, caller.key)
     return tuple(claims)
 
 
@@ -33,7 +34,8 @@ def refusal_of(refused: Refused) -> str:
         return "rate limit reached"
     named = f"{claim.limit} {_COUNTED[claim.kind]} of {_place(claim)}"
     if refused.retry_after is not None:
-        return f"rate limit reached: {named}"
+        shared = "" if claim.sharer is None else ", which its keys share"
+        return f"rate limit reached: {named}{shared}"
     if claim.kind == "tokens":
         return f"request too large for the limit of {named}: it can never pass; send less, or ask for less output"
     return f"the limit is {named}: no request can ever pass"
@@ -59,8 +61,8 @@ def _path(scope: Scope) -> str:
             return f"{kind}/{scope.id}"
 
 
-def _claims(prefix: str, limits: Limits) -> list[RateClaim]:
-    return [RateClaim(f"{prefix}/{kind}", kind, limit) for kind, limit in limits.in_force()]
+def _claims(prefix: str, limits: Limits, sharer: str | None) -> list[RateClaim]:
+    return [RateClaim(f"{prefix}/{kind}", kind, limit, sharer) for kind, limit in limits.in_force()]
 
 
 def _scope(claim: RateClaim) -> tuple[str, str | None, str | None]:

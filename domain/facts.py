@@ -41,6 +41,11 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: int = 0
     reasoning: int = 0
 
+    @property
+    def total(self) -> int:
+        """All tokens."""
+        return self.input + self.cached_input + self.cache_write + self.output + self.reasoning
+
 
 class Try(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One try at one backend: the HTTP status it answered (0: none), or why there was no answer."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from commands.ports import GateSink, Settled
+from domain.facts import Usage
 from projections.ports import LogReader
 
 _READ = 2000
@@ -23,6 +24,7 @@ _AGAIN_SECONDS = 0.1
 class _Data(msgspec.Struct):
     attempt: str = ""
     cost: int = 0
+    usage: Usage | None = None
 
 
 class _Light(msgspec.Struct):
@@ -104,4 +106,5 @@ def settled(body: bytes) -> Settled:
         fact = _decode(body)
     except msgspec.MsgspecError:
         return Settled("")
-    return Settled(fact.type, fact.data.attempt, fact.data.cost)
+    data = fact.data
+    return Settled(fact.type, data.attempt, data.cost, None if data.usage is None else data.usage.total)

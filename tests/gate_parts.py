@@ -125,9 +125,9 @@ class Wire:
             self._taken(request, answer)
         return answer
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         self.captured.add(attempt)
-        self.gate.capture(partition, attempt, actual)
+        self.gate.capture(partition, attempt, actual, tokens)
 
     async def expired(self, before: Any) -> list[OpenHold]:
         return list(await self.gate.expired(before))

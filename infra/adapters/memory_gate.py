@@ -5,22 +5,18 @@ Guarantees what `docs/protocol.md` asks of a gate: each operation is atomic (no 
 a lost gate: `run` differs at each start, and every partition is closed until it was opened from the log.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from commands.ports import AdmitRequest, BudgetClaim, Granted, OpenHold, RateClaim, Refused, Settled
+from commands.ports import AdmitRequest, BudgetClaim, Granted, OpenHold, Refused, Settled
 from domain.errors import Conflict
 from domain.facts import BudgetHold
 from domain.fold import REMEMBER, Books, State
-from infra.adapters.rate_window import RateWindow
+from infra.adapters.memory_rates import BUSY_RETRY, MemoryRates, Rate, Taken
 
 SKEW = timedelta(seconds=60)
 """An admission accounted further off the gate's own clock could open a past bucket at zero."""
-
-BUSY_RETRY = 1.0
-"""Seconds a caller is asked to wait when the money is there but held."""
 
 _FAILED = "failed"
 """What an attempt with an Idempotency-Key is, whose state is void: only a failure voids one whose admission counted."""
@@ -51,7 +47,7 @@ class _Hold:
     at: datetime
     buckets: list[_Bucket]
     granted: Granted
-    slots: tuple[str, ...] = ()
+    taken: Taken | None = None
     once: _Once | None = None
     logged: bool = False
     unconfirmed: bool = False
@@ -80,8 +76,7 @@ class _Partition:
     holds: dict[str, _Hold] = field(default_factory=dict)
     unlogged: dict[str, _Hold] = field(default_factory=dict)
     once: dict[str, _Once] = field(default_factory=dict)
-    rates: OrderedDict[str, RateWindow] = field(default_factory=OrderedDict)
-    slots: dict[str, int] = field(default_factory=dict)
+    rates: MemoryRates = field(default_factory=MemoryRates)
     pruned: datetime | None = None
 
 
@@ -116,8 +111,9 @@ class MemoryGate:
         if request.once is not None and (first := part.once.get(request.once)) is not None:
             return Refused("duplicate_request", first=first.request, outcome=first.outcome)
         seconds = self._passed() if request.rates else 0.0
-        if request.rates and (full := self._full(part, request, seconds)) is not None:
-            return full
+        if request.rates and (full := part.rates.in_the_way(request, seconds)) is not None:
+            rates = part.rates.state(request.rates, seconds)
+            return Refused("rate_limit_exceeded", retry_after=full[1], rate=full[0], rates=rates)
         seen, buckets = [], []
         grant, refusal = request.want, None
         for claim in request.budgets:
@@ -136,18 +132,17 @@ class MemoryGate:
             grant = min(grant, fits)
         if refusal is not None:
             wait = BUSY_RETRY if refusal[0] == "budget_busy" else None
-            return Refused(
-                refusal[0], tuple(seen), refusal[1], retry_after=wait, rates=self._rates(part, request, seconds)
-            )
+            rates = part.rates.state(request.rates, seconds) if request.rates else ()
+            return Refused(refusal[0], tuple(seen), refusal[1], retry_after=wait, rates=rates)
         return self._hold(part, request, grant, tuple(seen), buckets, seconds)
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         """See `commands.ports.Gate`. Never grows a hold: a cost above it is booked by settling."""
         part = self._partitions[partition]
         hold = part.holds.get(attempt)
         if hold is None:
             return
-        self._free_slots(part, hold)
+        self._free(part, hold, tokens)
         if actual < hold.amount:
             for bucket in hold.buckets:
                 bucket.held -= hold.amount - actual
@@ -169,7 +164,7 @@ class MemoryGate:
         part = self._partitions[partition]
         if epoch <= part.epoch:
             raise Conflict(f"gate {partition} is at epoch {part.epoch}; {epoch} is not above it", code="stale_epoch")
-        self._partitions[partition] = _Partition(run=run, epoch=epoch, rates=part.rates)
+        self._partitions[partition] = _Partition(run=run, epoch=epoch, rates=part.rates.without_places())
 
     async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
         """See `commands.ports.Gate`."""
@@ -191,7 +186,7 @@ class MemoryGate:
             at = known.accounted_at or self._clock()
             org = known.buckets[0][0] if known.buckets else ""
             granted = Granted(known.hold, 0, ())
-            part.holds[attempt] = _Hold(org, known.hold, at, buckets, granted, (), None, True, unconfirmed)
+            part.holds[attempt] = _Hold(org, known.hold, at, buckets, granted, None, None, True, unconfirmed)
         for once, (request, at) in books.once.items():
             found = books.attempts.get(request)
             outcome = "unknown" if found is None else _FAILED if found.state is State.VOID else found.state.value
@@ -263,13 +258,13 @@ class MemoryGate:
         amount = request.base + request.unit * grant
         for bucket in buckets:
             bucket.held += amount
-        slots: tuple[str, ...] = ()
-        rates: tuple[tuple[RateClaim, int, float], ...] = ()
+        taken: Taken | None = None
+        rates: tuple[Rate, ...] = ()
         if request.rates:
-            slots = self._take_rates(part, request, seconds)
-            rates = self._rates(part, request, seconds)
+            taken = part.rates.take(request, seconds)
+            rates = part.rates.state(request.rates, seconds)
         granted = Granted(amount, grant, seen, rates)
-        hold = _Hold(request.org, amount, request.accounted_at, buckets, granted, slots)
+        hold = _Hold(request.org, amount, request.accounted_at, buckets, granted, taken)
         part.holds[request.attempt] = part.unlogged[request.attempt] = hold
         if request.once is not None:
             hold.once = part.once[request.once] = _Once(request.attempt, request.accounted_at, State.OPEN.value)
@@ -284,30 +279,30 @@ class MemoryGate:
                 hold.logged = True
                 part.unlogged.pop(fact.attempt, None)
             case "RequestCompleted":
-                self._end(part, fact.attempt, hold, State.DONE)
+                self._end(part, fact.attempt, hold, State.DONE, fact.tokens)
                 for bucket in hold.buckets:
                     bucket.consumed += fact.cost
             case "RequestFailed":
-                self._end(part, fact.attempt, hold, _FAILED)
+                self._end(part, fact.attempt, hold, _FAILED, 0)
             case "RequestVoided":
                 if not hold.logged:
-                    self._end(part, fact.attempt, hold, State.VOID)
+                    self._end(part, fact.attempt, hold, State.VOID, 0)
             case "RequestWrittenOff":
                 if hold.unconfirmed:
                     self._end(part, fact.attempt, hold, State.WRITTEN_OFF)
             case "RequestUnconfirmed":
                 if hold.logged and not hold.unconfirmed:
                     hold.unconfirmed = True
-                    self._free_slots(part, hold)
+                    self._free(part, hold)
                     if hold.once is not None:
                         hold.once.outcome = State.UNCONFIRMED.value
                     for bucket in hold.buckets:
                         bucket.unconfirmed += hold.amount
 
-    def _end(self, part: _Partition, attempt: str, hold: _Hold, outcome: str) -> None:
+    def _end(self, part: _Partition, attempt: str, hold: _Hold, outcome: str, tokens: int | None = None) -> None:
         del part.holds[attempt]
         part.unlogged.pop(attempt, None)
-        self._free_slots(part, hold)
+        self._free(part, hold, tokens)
         if hold.once is not None:
             hold.once.outcome = outcome
         for bucket in hold.buckets:
@@ -315,62 +310,16 @@ class MemoryGate:
             if hold.unconfirmed:
                 bucket.unconfirmed -= hold.amount
 
-    def _full(self, part: _Partition, request: AdmitRequest, now: float) -> Refused | None:
-        """The limit that is in the way, if one is: first one that this request can never pass, else the first that is full."""
-        full: RateClaim | None = None
-        wait: float | None = None
-        for claim in request.rates:
-            need = request.tokens if claim.kind == "tokens" else 1
-            if need > claim.limit:
-                full, wait = claim, None
-                break
-            if full is not None:
-                continue
-            if claim.kind == "concurrent":
-                if part.slots.get(claim.key, 0) >= claim.limit:
-                    full, wait = claim, BUSY_RETRY
-            elif (rate := part.rates.get(claim.key)) is not None and (over := rate.used(now) + need - claim.limit) > 0:
-                full, wait = claim, rate.room_in(now, over)
-        if full is None:
-            return None
-        return Refused("rate_limit_exceeded", retry_after=wait, rate=full, rates=self._rates(part, request, now))
-
-    def _take_rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[str, ...]:
-        slots = []
-        for claim in request.rates:
-            if claim.kind == "concurrent":
-                part.slots[claim.key] = part.slots.get(claim.key, 0) + 1
-                slots.append(claim.key)
-            else:
-                need = 1 if claim.kind == "requests" else request.tokens
-                rate = part.rates.setdefault(claim.key, RateWindow())
-                rate.entries.append((now, need))
-                rate.total += need
-                part.rates.move_to_end(claim.key)
-        return tuple(slots)
-
-    def _rates(self, part: _Partition, request: AdmitRequest, now: float) -> tuple[tuple[RateClaim, int, float], ...]:
-        found = []
-        for claim in request.rates:
-            if claim.kind == "concurrent":
-                found.append((claim, claim.limit - part.slots.get(claim.key, 0), 0.0))
-            else:
-                rate = part.rates.get(claim.key) or RateWindow()
-                found.append((claim, max(0, claim.limit - rate.used(now)), rate.whole_in(now)))
-        return tuple(found)
-
-    def _free_slots(self, part: _Partition, hold: _Hold) -> None:
-        for key in hold.slots:
-            left = part.slots[key] - 1
-            if left:
-                part.slots[key] = left
-            else:
-                del part.slots[key]
-        hold.slots = ()
+    def _free(self, part: _Partition, hold: _Hold, tokens: int | None = None) -> None:
+        """It is not under way any more, and was of so many tokens, if that is known."""
+        if hold.taken is not None:
+            part.rates.free(hold.taken)
+            if tokens is not None:
+                part.rates.used(hold.taken, tokens, self._passed())
 
     def _prune(self, part: _Partition, now: datetime) -> None:
         """Forgets buckets that no window counts any more and limits of such buckets only, once-keys past their day, and rate
-        keys that nothing was admitted under for a window: the first ones, for the last one used is the last."""
+        limits that nothing was admitted under for a window."""
         part.pruned = now
         old = [k for k, b in part.buckets.items() if b.until and now - b.until > _PRUNE_AFTER and not b.held]
         for key in old:
@@ -379,9 +328,7 @@ class MemoryGate:
             del part.once[once]
         for budget in [k for k, known in part.limits.items() if known.until and now - known.until > _PRUNE_AFTER]:
             del part.limits[budget]
-        seconds = self._passed()
-        while part.rates and not next(iter(part.rates.values())).used(seconds):
-            part.rates.popitem(last=False)
+        part.rates.prune(self._passed())
 
 
 def _affordable(left: int, request: AdmitRequest) -> int:

@@ -26,7 +26,7 @@ from infra.adapters.redis_wire import Bound, Script
 TIMEOUT = 0.5
 """Seconds for connecting and for each reply; well within the time an admission has in all."""
 
-KEYS = ("state", "budgets", "holds", "unlogged", "once", "slots", "rates", "due", "idle")
+KEYS = ("state", "budgets", "holds", "unlogged", "once", "slots", "rates", "due", "idle", "shares")
 """The keys of a partition, in the order the scripts take them. Stored format."""
 
 SETTLE = 500
@@ -43,7 +43,8 @@ _CLOSED = Refused("gate_unavailable", retry_after=1.0)
 
 def _script(name: str) -> Script:
     folder = Path(__file__).parent
-    return Script("\n".join((folder / f"redis_gate_{part}.lua").read_text() for part in ("base", name)))
+    parts = ("base", "rates", name) if name == "admit" else ("base", name)
+    return Script("\n".join((folder / f"redis_gate_{part}.lua").read_text() for part in parts))
 
 
 class RedisGate:
@@ -88,11 +89,11 @@ class RedisGate:
             return _CLOSED
         return codec.admitted(reply)
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         """See `commands.ports.Gate`. Leaves with the calls of this tick; if it is lost, settling does the same."""
         wire = self._nodes.known(partition)
         if wire is not None:
-            argument = codec.pack((None, attempt, min(actual, codec.MAX)))
+            argument = codec.pack((None, attempt, min(actual, codec.MAX), tokens))
             wire.call(self._capture[partition], argument).add_done_callback(_let_go)
 
     async def expired(self, before: datetime) -> Sequence[OpenHold]:

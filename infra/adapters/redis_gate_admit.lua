@@ -1,6 +1,5 @@
 -- All holds or none. Answers MessagePack: {"granted", hold, grant, seen, rates} or
 -- {code, seen, budget, first, outcome, retry_after, number of the rate claim, rates}.
-local BUSY_RETRY = 1
 local SKEW = 60000000
 
 local run, epoch, org, attempt, once = given[2], given[3], given[4], given[5], given[6]
@@ -25,127 +24,6 @@ local function affordable(left)
     return want
   end
   return math.min(want, math.floor(room / unit))
-end
-
-local windows = {}
-
-local function entry(key, number)
-  local found = redis.call('HGET', RATES, key .. '#' .. text(number))
-  if not found then
-    return nil
-  end
-  local when, size = string.match(found, '^(%d+) (%d+)$')
-  return tonumber(when), tonumber(size)
-end
-
--- The sliding window of a rate key, without what has left it.
-local function window_of(key)
-  if windows[key] then
-    return windows[key]
-  end
-  local window = {first = 0, next = 0, total = 0, last = 0}
-  local known = redis.call('HGET', RATES, key)
-  if known then
-    local first, after, total, last = string.match(known, '^(%d+) (%d+) (%d+) (%d+)$')
-    window = {first = tonumber(first), next = tonumber(after), total = tonumber(total), last = tonumber(last)}
-    while window.first < window.next do
-      local when, size = entry(key, window.first)
-      if when > now - WINDOW then
-        break
-      end
-      redis.call('HDEL', RATES, key .. '#' .. text(window.first))
-      window.first, window.total, window.changed = window.first + 1, window.total - size, true
-    end
-  end
-  windows[key] = window
-  return window
-end
-
-local function save_windows()
-  for key, window in pairs(windows) do
-    if window.changed then
-      redis.call('HSET', RATES, key, string.format(
-        '%.0f %.0f %.0f %.0f', window.first, window.next, window.total, window.last))
-    end
-  end
-end
-
-local function taken(claim)
-  return tonumber(redis.call('HGET', SLOTS, claim[1]) or 0)
-end
-
-local function need(claim)
-  return claim[2] == 'requests' and 1 or tokens
-end
-
--- Seconds until `over` of the amount has left the window.
-local function room_in(key, window, over)
-  for number = window.first, window.next - 1 do
-    local when, size = entry(key, number)
-    over = over - size
-    if over <= 0 then
-      return math.max(0.001, (when + WINDOW - now) / 1000000)
-    end
-  end
-  return WINDOW / 1000000
-end
-
--- Per rate claim: what remains, and seconds until it is whole again.
-local function rates_now()
-  local found = {}
-  for _, claim in ipairs(rates) do
-    if claim[2] == 'concurrent' then
-      table.insert(found, {claim[1], claim[2], claim[3], claim[3] - taken(claim), 0})
-    else
-      local window = window_of(claim[1])
-      local whole = window.first < window.next and math.max(0, (window.last + WINDOW - now) / 1000000) or 0
-      table.insert(found, {claim[1], claim[2], claim[3], math.max(0, claim[3] - window.total), whole})
-    end
-  end
-  return found
-end
-
--- The number of the limit that is in the way and the seconds to wait: first one that this request can never pass (false),
--- else the first that is full.
-local function full()
-  local first, wait
-  for number, claim in ipairs(rates) do
-    if (claim[2] == 'tokens' and tokens or 1) > claim[3] then
-      return number, false
-    end
-    if not first then
-      local busy
-      if claim[2] == 'concurrent' then
-        busy = taken(claim) >= claim[3] and BUSY_RETRY
-      else
-        local window = window_of(claim[1])
-        local over = window.total + need(claim) - claim[3]
-        busy = over > 0 and room_in(claim[1], window, over)
-      end
-      if busy then
-        first, wait = number, busy
-      end
-    end
-  end
-  return first, wait
-end
-
-local function take_rates()
-  local slots = {}
-  for _, claim in ipairs(rates) do
-    local key = claim[1]
-    if claim[2] == 'concurrent' then
-      redis.call('HINCRBY', SLOTS, key, 1)
-      table.insert(slots, key)
-    else
-      local window = window_of(key)
-      redis.call('HSET', RATES, key .. '#' .. text(window.next), text(now) .. ' ' .. text(need(claim)))
-      window.next, window.total = window.next + 1, math.min(window.total + need(claim), MAX)
-      window.last, window.changed = now, true
-      redis.call('ZADD', IDLE, text(now + WINDOW), key)
-    end
-  end
-  return slots
 end
 
 -- The highest version of a limit that the gate was shown, and whether it is news.
@@ -200,11 +78,14 @@ if first then
   first = cmsgpack.unpack(first)
   return refuse('duplicate_request', nil, nil, nil, nil, nil, first[1], first[3])
 end
-local number, wait = full()
-if number then
-  local state = rates_now()
-  save_windows()
-  return refuse('rate_limit_exceeded', nil, nil, wait, number, state)
+local limits = #rates > 0 and rate_limits(rates, tokens, now)
+if limits then
+  local number, wait = limits.in_the_way()
+  if number then
+    local state = limits.state()
+    limits.save()
+    return refuse('rate_limit_exceeded', nil, nil, wait, number, state)
+  end
 end
 
 local seen, buckets, fresh = {}, {}, {}
@@ -229,16 +110,22 @@ for _, claim in ipairs(budgets) do
   end
 end
 if code then
-  local state = rates_now()
-  save_windows()
+  local state = limits and limits.state()
+  if limits then
+    limits.save()
+  end
   return refuse(code, seen, culprit, code == 'budget_busy' and BUSY_RETRY, nil, state)
 end
 
 local hold = {amount = math.min(base + unit * grant, MAX), org = org, buckets = buckets, once = once or false,
   logged = false, unconfirmed = false}
-hold.slots = take_rates()
-hold.reply = cmsgpack.pack({'granted', hold.amount, grant, seen, rates_now()})
-save_windows()
+local state
+if limits then
+  hold.slots, hold.counts = limits.take()
+  state = limits.state()
+  limits.save()
+end
+hold.reply = cmsgpack.pack({'granted', hold.amount, grant, seen, state or {}})
 for _, bucket in ipairs(buckets) do
   add(bucket .. '#h', hold.amount)
 end

@@ -1,10 +1,10 @@
--- Shrinks a hold to what was charged, in any epoch, and frees its slots. Never grows one.
-local attempt, actual = given[2], given[3]
+-- Shrinks a hold to what was charged, in any epoch, and frees its slots. Never grows one. Its tokens are those it was of.
+local attempt, actual, tokens = given[2], given[3], given[4]
 local hold = hold_of(attempt)
 if not hold then
   return 0
 end
-free_slots(hold)
+release(hold, tokens)
 local less = hold.amount - actual
 if less > 0 then
   for _, bucket in ipairs(hold.buckets) do

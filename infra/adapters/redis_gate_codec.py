@@ -39,7 +39,7 @@ def admission(request: AdmitRequest, clock: int | None) -> bytes:
         (claim.budget, claim.window, _until(claim.until), claim.limit, claim.version, claim.hard)
         for claim in request.budgets
     ]
-    rates = [(claim.key, claim.kind, claim.limit) for claim in request.rates]
+    rates = [(claim.key, claim.kind, claim.limit, claim.sharer) for claim in request.rates]
     return pack(
         (
             clock,
@@ -80,9 +80,9 @@ def admitted(reply: bytes) -> Granted | Refused:
     )
 
 
-def settling(facts: Sequence[Settled]) -> list[tuple[str, str, int]]:
+def settling(facts: Sequence[Settled]) -> list[tuple[str, str, int, int | None]]:
     """Those of `facts` that a gate has to do with."""
-    return [(fact.type, fact.attempt, min(fact.cost, MAX)) for fact in facts if fact.type in _SETTLES]
+    return [(fact.type, fact.attempt, min(fact.cost, MAX), fact.tokens) for fact in facts if fact.type in _SETTLES]
 
 
 def pieces(books: Books, size: int) -> Iterator[tuple[list[Any], list[Any], list[Any]]]:
@@ -152,4 +152,7 @@ def _seen(budgets: list[Any]) -> tuple[BudgetHold, ...]:
 
 
 def _rates(rates: list[Any]) -> tuple[tuple[RateClaim, int, float], ...]:
-    return tuple((RateClaim(key, kind, limit), remains, float(whole)) for key, kind, limit, remains, whole in rates)
+    return tuple(
+        (RateClaim(key, kind, limit, sharer or None), remains, float(whole))
+        for key, kind, limit, remains, whole, sharer in rates
+    )

@@ -20,10 +20,10 @@ local function logged(attempt, hold)
   hold.logged = true
 end
 
-local function finish(attempt, hold, what)
+local function finish(attempt, hold, what, tokens)
   redis.call('HDEL', HOLDS, attempt)
   redis.call('ZREM', UNLOGGED, hold.org .. '/' .. attempt)
-  free_slots(hold)
+  release(hold, tokens)
   outcome(attempt, hold, what)
   for _, bucket in ipairs(hold.buckets) do
     add(bucket .. '#h', -hold.amount)
@@ -33,7 +33,7 @@ local function finish(attempt, hold, what)
   end
 end
 
-local function settle(type, attempt, cost)
+local function settle(type, attempt, cost, tokens)
   local hold = hold_of(attempt)
   if not hold then
     return
@@ -42,15 +42,15 @@ local function settle(type, attempt, cost)
     logged(attempt, hold)
     keep(attempt, hold)
   elseif type == 'RequestCompleted' then
-    finish(attempt, hold, 'completed')
+    finish(attempt, hold, 'completed', tokens)
     for _, bucket in ipairs(hold.buckets) do
       add(bucket .. '#c', cost)
     end
   elseif type == 'RequestFailed' then
-    finish(attempt, hold, 'failed')
+    finish(attempt, hold, 'failed', 0)
   elseif type == 'RequestVoided' then
     if not hold.logged then
-      finish(attempt, hold, 'void')
+      finish(attempt, hold, 'void', 0)
     end
   elseif type == 'RequestWrittenOff' then
     if hold.unconfirmed then
@@ -59,7 +59,7 @@ local function settle(type, attempt, cost)
   elseif type == 'RequestUnconfirmed' then
     if hold.logged and not hold.unconfirmed then
       hold.unconfirmed = true
-      free_slots(hold)
+      release(hold)
       outcome(attempt, hold, 'unconfirmed')
       for _, bucket in ipairs(hold.buckets) do
         add(bucket .. '#u', hold.amount)
@@ -69,12 +69,14 @@ local function settle(type, attempt, cost)
   end
 end
 
+-- A window, or a field of `shares`.
 local function forget_rate(key)
   local first, after = string.match(redis.call('HGET', RATES, key) or '0 0', '^(%d+) (%d+)')
   for number = tonumber(first), tonumber(after) - 1 do
     redis.call('HDEL', RATES, key .. '#' .. text(number))
   end
   redis.call('HDEL', RATES, key)
+  redis.call('HDEL', SHARES, key)
   redis.call('ZREM', IDLE, key)
 end
 
@@ -112,7 +114,7 @@ end
 -- A removal first: when memory is full, a script that began with one is let through, and settling is what frees memory.
 redis.call('HDEL', STATE, 'none')
 for _, fact in ipairs(facts) do
-  settle(fact[1], fact[2], fact[3])
+  settle(fact[1], fact[2], fact[3], fact[4])
 end
 redis.call('HSET', STATE, 'watermark', text(start + count))
 local now = clock()

@@ -96,6 +96,51 @@ class RateContract(Gates):
             assert (refused.code, refused.rate, refused.retry_after) == ("rate_limit_exceeded", never, None)
             assert [remains for _, remains, _ in refused.rates] == [0, limit]
 
+    @pytest.mark.parametrize(
+        ("end", "counted"),
+        [("capture", 2), ("Completed", 2), ("Failed", 0), ("Voided", 0), ("Unconfirmed", 6), ("more", 8)],
+    )
+    async def test_tokens_are_those_that_a_request_was_of(self, end: str, counted: int) -> None:
+        """Known at its end, by capture or by settling; until then, and where nobody knows, what was asked for."""
+        ten = (rate("tokens", 10),)
+        async with self.house() as house:
+            await house.hold("req", rates=ten, tokens=6)
+            house.clock.advance(1)
+            await house.hold("other", rates=ten, tokens=1)
+            if end != "Voided":
+                await house.settle(fact("Admitted", "req"))
+            if end in ("capture", "more"):
+                house.gate.capture(0, "req", 4, 2 if end == "capture" else 8)
+                await house.settle(fact("Completed", "req", 4, 7))
+            else:
+                await house.settle(fact(end, "req", 4, 2))
+            assert (await house.refuse(rates=ten, tokens=11)).rates[0][1] == 10 - counted - 1
+            house.clock.advance(WINDOW - 1)
+            assert (await house.refuse(rates=ten, tokens=11)).rates[0][1] == 9
+
+    async def test_requests_of_one_moment_are_corrected_each_by_itself(self) -> None:
+        """However the gate counts them together."""
+        ten = (rate("tokens", 10),)
+        async with self.house() as house:
+            for name in ("first", "second", "third"):
+                await house.hold(name, rates=ten, tokens=3)
+            house.gate.capture(0, "second", 4, 1)
+            assert (await house.refuse(rates=ten, tokens=4)).rates[0][1] == 3
+            house.gate.capture(0, "first", 4, 0)
+            house.gate.capture(0, "third", 4, 2)
+            assert (await house.refuse(rates=ten, tokens=8)).rates[0][1] == 7
+
+    async def test_what_has_left_the_window_corrects_nothing(self) -> None:
+        """A request that took longer than a minute leaves the next minute alone, also where its key was forgotten meanwhile."""
+        ten = (rate("tokens", 10),)
+        async with self.house() as house:
+            await house.hold("long", rates=ten, tokens=6)
+            house.clock.advance(WINDOW + 1)
+            await house.settle(fact("GateOpened"))
+            await house.hold("next", rates=ten, tokens=6)
+            house.gate.capture(0, "long", 4, 1)
+            assert (await house.refuse(rates=ten, tokens=5)).rates[0][1] == 4
+
     async def test_a_budgets_limit_is_forgotten_with_its_last_bucket(self) -> None:
         """An hour after it: what was shown last of a budget that nobody uses takes no room. Of one in use it counts for ever."""
         async with self.house() as house:

@@ -123,9 +123,9 @@ class House:
         return view.consumed, view.held
 
 
-def fact(type: str, attempt: str = "req", cost: int = 0) -> Settled:
+def fact(type: str, attempt: str = "req", cost: int = 0, tokens: int | None = None) -> Settled:
     """A fact as settling sees it."""
-    return Settled(type if type == "GateOpened" else f"Request{type}", attempt, cost)
+    return Settled(type if type == "GateOpened" else f"Request{type}", attempt, cost, tokens)
 
 
 def rate(kind: str, limit: int) -> RateClaim:

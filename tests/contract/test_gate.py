@@ -9,10 +9,11 @@ from infra.adapters.memory_gate import MemoryGate
 from infra.adapters.rate_window import RateWindow
 from tests.contract.gate_contract import GateContract
 from tests.contract.gate_contract_rates import RateContract
+from tests.contract.gate_contract_shares import ShareContract
 from tests.contract.gate_house import Clock, House, WholeGate, fact, rate
 
 
-class TestMemoryGate(GateContract, RateContract):
+class TestMemoryGate(GateContract, RateContract, ShareContract):
     @asynccontextmanager
     async def gate(self, clock: Clock) -> AsyncIterator[WholeGate]:
         yield MemoryGate(2, clock, "run_1")

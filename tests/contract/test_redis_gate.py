@@ -8,6 +8,7 @@ import pytest
 from infra.adapters.redis_gate import RedisGate
 from tests.contract.gate_contract import GateContract
 from tests.contract.gate_contract_rates import RateContract
+from tests.contract.gate_contract_shares import ShareContract
 from tests.contract.gate_house import Clock, WholeGate
 from tests.redis_server import RedisServer, redis_server
 
@@ -18,7 +19,7 @@ def server() -> Iterator[RedisServer]:
         yield made
 
 
-class TestRedisGate(GateContract, RateContract):
+class TestRedisGate(GateContract, RateContract, ShareContract):
     @pytest.fixture(autouse=True)
     def _on(self, server: RedisServer) -> None:
         self.server = server

@@ -30,6 +30,7 @@ _WINDOWS: dict[str, tuple[tuple[str, ...], int | None]] = {
 _RATES = ("requests", "tokens", "concurrent")
 _FACTS = ("Admitted", "Completed", "Failed", "Voided", "WrittenOff", "Unconfirmed", "Denied")
 _KEYS = ("k1", "k2")
+_SHARERS = ("key_a", "key_b", "key_c")
 _ATTEMPTS = tuple(f"req_{number}" for number in range(5))
 
 amounts = st.integers(0, 20)
@@ -56,7 +57,10 @@ def claims(draw: st.DrawFn) -> tuple[BudgetClaim, ...]:
 @st.composite
 def rate_claims(draw: st.DrawFn) -> tuple[RateClaim, ...]:
     kinds = draw(st.lists(st.sampled_from(_RATES), unique=True, max_size=3))
-    return tuple(RateClaim(f"{ORG}/key/{kind}", kind, draw(st.integers(0, 4))) for kind in kinds)
+    own = [RateClaim(f"{ORG}/key/{kind}", kind, draw(st.integers(0, 4))) for kind in kinds]
+    kinds = draw(st.lists(st.sampled_from(_RATES), unique=True, max_size=3))
+    sharer = draw(st.sampled_from(_SHARERS))
+    return (*own, *(RateClaim(f"{ORG}/org/{kind}", kind, draw(st.integers(0, 4)), sharer) for kind in kinds))
 
 
 @st.composite
@@ -167,10 +171,10 @@ class Twins:
                 )
                 await self.both("admit", request)
             case "capture", attempt, actual:
-                self.memory.capture(partition, attempt, actual)
-                self.redis.capture(partition, attempt, actual)
+                self.memory.capture(partition, attempt, actual, actual or None)
+                self.redis.capture(partition, attempt, actual, actual or None)
             case "settle", some, right_start, right_epoch:
-                facts = [Settled(f"Request{what}", attempt, cost) for what, attempt, cost in some]
+                facts = [Settled(f"Request{what}", attempt, cost, cost or None) for what, attempt, cost in some]
                 start = (await self.both("watermark", partition) or 0) + (0 if right_start else 1)
                 await self.both("settle", partition, run, epoch if right_epoch else epoch + 1, start, facts)
             case "advance", seconds:
@@ -226,6 +230,17 @@ SCENARIOS: dict[str, list[tuple[Any, ...]]] = {
         advance(39.75), admit("d", rates=_TOKENS, tokens=1),
         advance(0.25), admit("e", rates=_TOKENS, tokens=2), admit("f", rates=_TOKENS, tokens=3),
         admit("g", rates=_TOKENS, tokens=5), advance(60), settle(), admit("h", rates=_TOKENS, tokens=4),
+    ],
+    "tokens are those that a request was of": [
+        admit("a", rates=_TOKENS, tokens=3), admit("b", rates=_TOKENS, tokens=1), admit("c", rates=_TOKENS, tokens=1),
+        ("capture", "a", 1), admit("d", rates=_TOKENS, tokens=2), settle(("Completed", "a", 9), ("Failed", "d", 0)),
+        admit("e", rates=_TOKENS, tokens=3), settle(("Completed", "e", 2)), admit("f", rates=_TOKENS, tokens=1),
+        ("capture", "b", 20), admit("g", rates=_TOKENS, tokens=1), advance(59.75), admit("h", rates=_TOKENS, tokens=1),
+        advance(0.25), admit("i", rates=_TOKENS, tokens=4),
+    ],
+    "what has left the window corrects nothing": [
+        admit("a", rates=_TOKENS, tokens=3), advance(61), settle(), admit("b", rates=_TOKENS, tokens=3),
+        ("capture", "a", 1), admit("c", rates=_TOKENS, tokens=2), ("capture", "b", 1), admit("d", rates=_TOKENS, tokens=3),
     ],
     "rates go on through an opening, slots do not": [
         admit("a", rates=_ALL), admit("b", rates=_ALL), ("open", Books(), True), admit("c", rates=_ALL),

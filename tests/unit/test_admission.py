@@ -166,7 +166,7 @@ async def test_rate_limits_are_asked_for_with_the_budgets(house: House) -> None:
     """Tokens count the estimated input and all the output asked for."""
     limits = ScopedLimits(Scope(kind="org"), Limits(tokens_per_minute=900))
     asked = await house.asked(call(cap=20, choices=2), limits=(limits,))
-    assert asked.rates == (RateClaim("acme/org/tokens", "tokens", 900),)
+    assert asked.rates == (RateClaim("acme/org/tokens", "tokens", 900, "key_1"),)
     assert asked.tokens == 25 + 20 * 2
     house.view.version += 1
     assert (await house.asked(call())).rates == ()

@@ -105,7 +105,7 @@ class House:
     def model(self, name: str) -> PublishedModel | None:
         return self.now if name == "m" else None
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         self.captured.append((attempt, actual))
 
     async def send(

@@ -88,7 +88,7 @@ class House:
         self.answer: Answered | UpstreamFailed = Answered()
         self.published = MODEL
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         """The gate frees room."""
 
     async def exceeded(self, model: str, request: str, cost: int, hold: int) -> None:

@@ -63,11 +63,11 @@ class House:
 
 
 def settled(number: int, cost: int) -> Settled:
-    return Settled("RequestCompleted", f"req_{number}", cost)
+    return Settled("RequestCompleted", f"req_{number}", cost, tokens=cost)
 
 
 async def test_committed_facts_are_settled_as_they_come() -> None:
-    """With the partition's epoch, type, attempt and cost."""
+    """With the partition's epoch, type, attempt, cost and tokens."""
     house = House(p3=0)
     house.settler.committed(3, 0, [house.fact(3, 5), house.fact(3, 6)])
     await house.run(1)

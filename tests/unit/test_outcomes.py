@@ -44,12 +44,12 @@ class House:
         self.topic = MemoryLog()
         self.log = FlightLog(self.topic)
         self.writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
-        self.captured: list[tuple[int, str, int]] = []
+        self.captured: list[tuple[int, str, int, int | None]] = []
         self.exceeded: list[tuple[str, str, int, int]] = []
         self.outcomes = Outcomes(self, self.writer, self._exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
-        self.captured.append((partition, attempt, actual))
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
+        self.captured.append((partition, attempt, actual, tokens))
 
     async def _exceeded(self, model: str, request: str, cost: int, hold: int) -> None:
         self.exceeded.append((model, request, cost, hold))
@@ -79,7 +79,7 @@ async def house() -> House:
 async def test_a_completion_frees_room_only_once_it_is_durable(house: House) -> None:
     """Cost and offset are answered then; the fact carries usage, tries and flags."""
     assert await house.completed(Usage(input=10, output=20), first_token_ms=3.5) == (50, 0)
-    assert house.captured == [(3, "req_1", 50)]
+    assert house.captured == [(3, "req_1", 50, 30)]
     fact = house.fact()
     assert (fact.cost, fact.usage, fact.tries, fact.first_token_ms) == (50, Usage(input=10, output=20), TRIES, 3.5)
     assert (fact.hold, fact.price, fact.estimated, fact.overrun, fact.source) == (HOLD, "m@1", False, False, "gateway")
@@ -126,7 +126,7 @@ async def test_a_failure_frees_everything_once_it_is_durable(house: House) -> No
     )
     await house.arrive()
     assert await task == 0
-    assert house.captured == [(3, "req_1", 0)]
+    assert house.captured == [(3, "req_1", 0, 0)]
     assert (house.fact().reason, house.fact().status) == ("upstream_status", 400)
 
 
@@ -136,5 +136,5 @@ async def test_what_nobody_knows_stays_held(house: House) -> None:
     task = asyncio.create_task(house.outcomes.unconfirmed(admitted(), failure, backend="fake", tries=TRIES))
     await house.arrive()
     assert await task == 0
-    assert house.captured == [(3, "req_1", HOLD)]
+    assert house.captured == [(3, "req_1", HOLD, None)]
     assert house.fact().reason == "upstream_timeout"

@@ -19,7 +19,8 @@ def caller(*limits: ScopedLimits, **of_models: Limits) -> Caller:
 
 
 def test_every_scope_of_a_request_is_counted_by_itself() -> None:
-    """Key, user, project and organization, the model within the organization, and the model's own limits: the narrowest first."""
+    """Key, user, project and organization, the model within the organization, and the model's own limits: the narrowest first.
+    Keys share what is not their own."""
     who = caller(
         ScopedLimits(Scope(kind="key", id="key_1"), Limits(requests_per_minute=1, tokens_per_minute=2, concurrent=3)),
         ScopedLimits(Scope(kind="user", id="usr_1"), Limits(requests_per_minute=4)),
@@ -32,11 +33,11 @@ def test_every_scope_of_a_request_is_counted_by_itself() -> None:
         RateClaim("acme/key_1/requests", "requests", 1),
         RateClaim("acme/key_1/tokens", "tokens", 2),
         RateClaim("acme/key_1/concurrent", "concurrent", 3),
-        RateClaim("acme/user/usr_1/requests", "requests", 4),
-        RateClaim("acme/project/web/tokens", "tokens", 5),
-        RateClaim("acme/org/concurrent", "concurrent", 6),
-        RateClaim("acme/org-model/m-1.0/requests", "requests", 8),
-        RateClaim("acme/model/m-1.0/concurrent", "concurrent", 7),
+        RateClaim("acme/user/usr_1/requests", "requests", 4, "key_1"),
+        RateClaim("acme/project/web/tokens", "tokens", 5, "key_1"),
+        RateClaim("acme/org/concurrent", "concurrent", 6, "key_1"),
+        RateClaim("acme/org-model/m-1.0/requests", "requests", 8, "key_1"),
+        RateClaim("acme/model/m-1.0/concurrent", "concurrent", 7, "key_1"),
     )
 
 

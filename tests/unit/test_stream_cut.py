@@ -53,7 +53,7 @@ class EndlessStream:
 class NoGate:
     """Captures go nowhere."""
 
-    def capture(self, partition: int, attempt: str, actual: int) -> None:
+    def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         self.captured = actual
 
 
