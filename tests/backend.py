@@ -197,9 +197,9 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def backend() -> AsyncIterator[Backend]:
+async def backend(made: Backend | None = None) -> AsyncIterator[Backend]:
     """A backend on a free port of this machine."""
-    made, under_way = Backend(), set[asyncio.Task[None]]()
+    made, under_way = made or Backend(), set[asyncio.Task[None]]()
 
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

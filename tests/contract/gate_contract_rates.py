@@ -118,6 +118,19 @@ class RateContract(Gates):
             house.clock.advance(WINDOW - 1)
             assert (await house.refuse(rates=ten, tokens=11)).rates[0][1] == 9
 
+    @pytest.mark.parametrize("kind", ["requests", "tokens"])
+    async def test_requests_of_one_moment_leave_the_window_with_the_last(self, kind: str) -> None:
+        """Never with the first, however the gate counts them together."""
+        two = (rate(kind, 2),)
+        async with self.house() as house:
+            await house.hold("first", rates=two, tokens=1)
+            house.clock.advance(0.06)
+            await house.hold("second", rates=two, tokens=1)
+            house.clock.advance(WINDOW - 0.03)
+            await house.refuse(rates=two, tokens=1)
+            house.clock.advance(0.03)
+            assert (await house.hold("third", rates=two, tokens=1)).rates[0][1] == 1
+
     async def test_requests_of_one_moment_are_corrected_each_by_itself(self) -> None:
         """However the gate counts them together."""
         ten = (rate("tokens", 10),)

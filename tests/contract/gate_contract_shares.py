@@ -7,6 +7,7 @@ import pytest
 from commands.ports import Granted, RateClaim, Refused
 from tests.contract.gate_contract import Gates
 from tests.contract.gate_house import ORG, House, fact
+from tests.fairness import jain
 
 MINUTE = 60
 
@@ -14,11 +15,6 @@ MINUTE = 60
 def shared(kind: str, limit: int, key: str) -> RateClaim:
     """A limit of the organization, asked for by one of its keys."""
     return RateClaim(f"{ORG}/org/{kind}", kind, limit, key)
-
-
-def jain(served: list[int]) -> float:
-    """Jain's index of fairness: 1 if all have the same, 1/n if one has all."""
-    return sum(served) ** 2 / (len(served) * sum(each * each for each in served))
 
 
 class ShareContract(Gates):

@@ -25,7 +25,7 @@ async def test_beyond_the_places_some_wait_and_the_rest_is_shed() -> None:
     assert not places.take()
     waiting = [await waits(places), await waits(places)]
     with pytest.raises(RouterError) as refused:
-        await places.wait()
+        await asyncio.wait_for(places.wait(), 5)
     assert (refused.value.code, places.waiting) == ("overloaded", 2)
     for task in waiting:
         places.leave()
