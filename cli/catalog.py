@@ -190,6 +190,9 @@ def _prices(app: typer.Typer) -> None:
         cached_input_usd: Annotated[str | None, dollars("--cached-input-usd", "Of input read from a cache.")] = None,
         cache_write_usd: Annotated[str | None, dollars("--cache-write-usd", "Of input written to a cache.")] = None,
         reasoning_usd: Annotated[str | None, dollars("--reasoning-usd", "Of reasoning tokens.")] = None,
+        audio_input_usd: Annotated[str | None, dollars("--audio-input-usd", "Of sound that comes in.")] = None,
+        image_input_usd: Annotated[str | None, dollars("--image-input-usd", "Of pictures that come in.")] = None,
+        audio_output_usd: Annotated[str | None, dollars("--audio-output-usd", "Of sound in the answer.")] = None,
         per_request_usd: Annotated[str | None, dollars("--per-request-usd", "Dollars per request.")] = None,
         effective_from: Annotated[str | None, dollars("--effective-from", "RFC 3339; now without it.")] = None,
     ) -> None:
@@ -200,6 +203,9 @@ def _prices(app: typer.Typer) -> None:
             "cached_input_usd": cached_input_usd,
             "cache_write_usd": cache_write_usd,
             "reasoning_usd": reasoning_usd,
+            "audio_input_usd": audio_input_usd,
+            "image_input_usd": image_input_usd,
+            "audio_output_usd": audio_output_usd,
             "per_request_usd": per_request_usd,
             "effective_from": effective_from,
         }

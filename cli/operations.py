@@ -22,8 +22,6 @@ VERIFY_COLUMNS = ("name", "version", "watermark", "events", "live_hash", "rebuil
 PARKED_COLUMNS = ("id", "projection", "org", "type", "partition", "offset", "error")
 POLL_SECONDS = 0.1
 
-_RECORD_FIELDS = ("request_id", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
-
 
 def register(root: typer.Typer) -> None:
     """Adds the commands and nouns to `root`."""
@@ -199,6 +197,8 @@ def parse_moment(text: str) -> datetime:
 
 def read_record(file: Path) -> list[dict[str, Any]]:
     """The lines of a backend's journal that name a request, with the fields that say what it used. Raises `Invalid`."""
+    from commands.reconcile import FIELDS
+
     records = []
     try:
         with file.open(encoding="utf-8") as lines:
@@ -209,7 +209,7 @@ def read_record(file: Path) -> list[dict[str, Any]]:
                 if not isinstance(entry, dict) or "prompt_tokens" not in entry or "completion_tokens" not in entry:
                     raise invalid("--file", f"line {number} must have request_id, prompt_tokens and completion_tokens")
                 if entry.get("request_id"):
-                    records.append({name: entry[name] for name in _RECORD_FIELDS if entry.get(name) is not None})
+                    records.append({name: entry[name] for name in FIELDS if entry.get(name) is not None})
     except OSError as error:
         raise invalid("--file", f"must be a readable file: {error.strerror}: {file}") from None
     except ValueError as error:

@@ -51,9 +51,10 @@ class View(Protocol):
 @dataclass(slots=True)
 class Call:
     """What a caller asks for. `input_bound`: tokens the input cannot exceed (`context_bounded`: only the model's context
-    window bounds it); `estimated_input`: about how many it has; `cap`: output tokens per choice the caller allows, None
-    if it stated none; `unbounded`: the field whose cost has no bound, if any; `once`: keyed hash of the Idempotency-Key;
-    `sticky`: what the caller calls the prompt cache that the request should meet; `trace`: the one that it belongs to."""
+    window bounds it, and it may be more than text); `estimated_input`: about how many it has; `cap`: output tokens per choice
+    the caller allows, None if it stated none; `spoken`: some may be sound; `unbounded`: the field whose cost has no bound, if
+    any; `once`: keyed hash of the Idempotency-Key; `sticky`: what the caller calls the prompt cache that the request should
+    meet; `trace`: the one that it belongs to."""
 
     endpoint: str
     model: str
@@ -62,6 +63,7 @@ class Call:
     estimated_input: int
     cap: int | None = None
     choices: int = 1
+    spoken: bool = False
     unbounded: str | None = None
     context_bounded: bool = False
     once: str | None = None
@@ -192,8 +194,8 @@ class Admission:
             self._require_bound(call, price, model)
         bound = max(call.input_bound, model.context_tokens) if call.context_bounded else call.input_bound
         want = model.max_output_tokens if call.cap is None else call.cap
-        base = 0 if price is None else worst_base(price, bound)
-        unit = 0 if price is None else worst_unit(price, call.choices)
+        base = 0 if price is None else worst_base(price, bound, media=call.context_bounded)
+        unit = 0 if price is None else worst_unit(price, call.choices, audio=call.spoken)
         worst = base + unit * want
         if worst > _MOST:
             raise Denied(

@@ -23,6 +23,7 @@ from domain.facts import RequestAdmitted, RequestCompleted, RequestFailed, Usage
 from domain.ids import PLATFORM
 from domain.pricing import Price, cost_of
 from domain.registry import decode_event
+from domain.token_report import usage_told
 
 _POLL_SECONDS = 0.05
 _PATIENCE = 400
@@ -36,10 +37,23 @@ class Served(Struct, frozen=True):
     """One request as its backend recorded it: the attempt id it was sent as ``x-request-id``, and what it used."""
 
     request_id: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    usage: Usage
+
+
+_TOKENS = {
+    "prompt_tokens": "prompt",
+    "completion_tokens": "completion",
+    "cached_tokens": "cached",
+    "cache_write_tokens": "written",
+    "audio_input_tokens": "audio",
+    "image_input_tokens": "image",
+    "reasoning_tokens": "reasoning",
+    "audio_output_tokens": "spoken",
+}
+"""Fields of a record that count tokens, by the name that `usage_told` knows them by."""
+
+FIELDS = ("request_id", *_TOKENS)
+"""What is looked at in a record."""
 
 
 class Reconciled(Struct, frozen=True):
@@ -108,16 +122,10 @@ class Reconciliation:
 
     def _completed(self, admission: RequestAdmitted, backend: str | None, entry: Served) -> RequestCompleted:
         price = self._price(admission)
-        usage = Usage(
-            input=entry.prompt_tokens - entry.cached_tokens,
-            cached_input=entry.cached_tokens,
-            output=entry.completion_tokens - entry.reasoning_tokens,
-            reasoning=entry.reasoning_tokens,
-        )
-        cost = 0 if price is None else cost_of(price, usage)
+        cost = 0 if price is None else cost_of(price, entry.usage)
         return RequestCompleted(
             **identity_of(admission),
-            usage=usage,
+            usage=entry.usage,
             cost=cost,
             backend=backend,
             overrun=price is not None and cost > admission.hold,
@@ -160,17 +168,17 @@ def read_served(lines: Sequence[Mapping[str, Any]]) -> list[Served]:
             continue
         usage = line.get("usage")
         figures = usage if isinstance(usage, Mapping) else line
-        tokens = [
-            figures.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
-        ]
-        if not isinstance(request_id, str) or not all(type(n) is int and n >= 0 for n in tokens):
-            raise invalid(
-                f"records[{number}]", "needs request_id, and token counts that are whole numbers of at least 0"
-            )
-        if max(tokens) > MOST_TOKENS or tokens[2] > tokens[0] or tokens[3] > tokens[1]:
+        tokens = {_TOKENS[name]: figures[name] for name in _TOKENS if name in figures}
+        if not isinstance(request_id, str) or "prompt" not in tokens:
+            raise invalid(f"records[{number}]", "needs request_id and prompt_tokens")
+        if not all(type(n) is int and 0 <= n <= MOST_TOKENS for n in tokens.values()):
+            raise invalid(f"records[{number}]", f"needs token counts that are whole numbers from 0 to {MOST_TOKENS}")
+        told = usage_told(**{"completion": 0, **tokens})
+        if told is None:
             raise invalid(
                 f"records[{number}]",
-                f"needs cached_tokens within prompt_tokens, reasoning_tokens within completion_tokens, {MOST_TOKENS} at most",
+                "needs what was cached, written to a cache, sound or picture within prompt_tokens, and what was reasoning or"
+                " sound within completion_tokens",
             )
-        found.append(Served(request_id, *tokens))
+        found.append(Served(request_id, told))
     return found

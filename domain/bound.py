@@ -16,7 +16,7 @@ PLAIN_FIELDS = frozenset(
         "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature", "top_p",
         "stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "seed", "tools",
         "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format", "metadata", "store",
-        "reasoning_effort", "verbosity", "safety_identifier", "prompt_cache_key", "service_tier",
+        "reasoning_effort", "verbosity", "safety_identifier", "prompt_cache_key", "service_tier", "modalities", "audio",
     }
 )  # fmt: skip
 """Request fields that cost nothing beyond their bytes and the output cap."""
@@ -26,6 +26,9 @@ FREE_PARTS = frozenset({"text", "refusal"})
 
 CONTEXT_BOUNDED_PARTS = frozenset({"image_url", "input_audio", "file"})
 """Content parts whose tokens only the model's context window bounds."""
+
+MODALITIES = frozenset({"text", "audio"})
+"""What an answer may be whose tokens are part of the output, and so of its cap."""
 
 PLAIN_TIERS = frozenset({b'"default"', b'"auto"', b"null"})
 """Service tiers (as JSON) that are billed at the listed price."""

@@ -32,14 +32,24 @@ class BudgetHold(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens by class. The classes are disjoint: `input` excludes cached and cache-written tokens, `output` excludes
-    reasoning tokens."""
+    """Tokens by class. The classes are disjoint: `input` and `output` are what is in no other class."""
 
     input: int = 0
     cached_input: int = 0
     cache_write: int = 0
     output: int = 0
     reasoning: int = 0
+    audio_input: int = 0
+    image_input: int = 0
+    audio_output: int = 0
+
+    @property
+    def all_input(self) -> int:
+        return self.input + self.cached_input + self.cache_write + self.audio_input + self.image_input
+
+    @property
+    def all_output(self) -> int:
+        return self.output + self.reasoning + self.audio_output
 
     @property
     def total(self) -> int:

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from domain.errors import invalid
@@ -14,7 +14,8 @@ KIND = "price"
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """Nano-dollars per million tokens of each class, and nano-dollars per request."""
+    """Nano-dollars per million tokens of each class, and nano-dollars per request. Of the classes below, one left out costs what
+    the class it is part of costs."""
 
     input: int
     output: int
@@ -22,6 +23,9 @@ class Rates(Struct, frozen=True, kw_only=True):
     cache_write: int
     reasoning: int
     per_request: int = 0
+    audio_input: int | UnsetType = UNSET
+    image_input: int | UnsetType = UNSET
+    audio_output: int | UnsetType = UNSET
 
 
 class PriceEntry(Struct, frozen=True, kw_only=True):
@@ -110,7 +114,14 @@ def price_of(model: str, entry: PriceEntry) -> Price:
         cache_write=rates.cache_write,
         reasoning=rates.reasoning,
         per_request=rates.per_request,
+        audio_input=_stated(rates.audio_input),
+        image_input=_stated(rates.image_input),
+        audio_output=_stated(rates.audio_output),
     )
+
+
+def _stated(rate: int | UnsetType) -> int | None:
+    return None if rate is UNSET else rate
 
 
 # ---------------------------------------------------------------- commands and decisions
@@ -126,6 +137,9 @@ class ListPrice(Struct, frozen=True, kw_only=True):
     cache_write: int | None = None
     reasoning: int | None = None
     per_request: int = 0
+    audio_input: int | None = None
+    image_input: int | None = None
+    audio_output: int | None = None
     effective_from: datetime | None = None
     source: str | None = None
     source_date: date | None = None
@@ -163,8 +177,12 @@ def _rates(command: ListPrice) -> Rates:
         cache_write=command.input if command.cache_write is None else command.cache_write,
         reasoning=command.output if command.reasoning is None else command.reasoning,
         per_request=command.per_request,
+        audio_input=UNSET if command.audio_input is None else command.audio_input,
+        image_input=UNSET if command.image_input is None else command.image_input,
+        audio_output=UNSET if command.audio_output is None else command.audio_output,
     )
     for name in rates.__struct_fields__:
-        if not 0 <= getattr(rates, name) <= MAX_LIMIT:
+        rate = getattr(rates, name)
+        if rate is not UNSET and not 0 <= rate <= MAX_LIMIT:
             raise invalid(f"{name}_usd", f"must be between 0 and {MAX_LIMIT // NANO} dollars")
     return rates

@@ -111,6 +111,9 @@ class RequestRow(Struct, kw_only=True, gc=False, array_like=True):
     first_token_ms: float = NO_TIME
     count: int = 1
     last: str = ""
+    audio_input: int = 0
+    image_input: int = 0
+    audio_output: int = 0
 
 
 class FactRow(Struct, gc=False, array_like=True):
@@ -238,6 +241,7 @@ def _served(row: RequestRow, fact: RequestCompleted) -> None:
     row.estimated, row.overrun, row.abandoned = fact.estimated, fact.overrun, fact.abandoned
     row.input, row.cached_input, row.cache_write = usage.input, usage.cached_input, usage.cache_write
     row.output, row.reasoning = usage.output, usage.reasoning
+    row.audio_input, row.image_input, row.audio_output = usage.audio_input, usage.image_input, usage.audio_output
     row.latency_ms = fact.latency_ms
     if fact.first_token_ms is not None:
         row.first_token_ms = fact.first_token_ms

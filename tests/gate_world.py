@@ -221,7 +221,7 @@ class GateWorld:
         for sent in self.sent:
             if sent.id in waiting and sent.cost is None:
                 self.spare(sent)
-        record = [Served(sent.id, 0, sent.cost) for sent in self.sent if sent.cost is not None]
+        record = [Served(sent.id, Usage(output=sent.cost)) for sent in self.sent if sent.cost is not None]
         keeper = self._keeper
         asked_as_it_is = Reconciliation(self.balances, keeper.writer, self.orders, ends=tuple)
         self.spawn(keeper.name, asked_as_it_is.run(record, ()))

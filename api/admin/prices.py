@@ -3,6 +3,7 @@
 from datetime import date
 
 from fastapi import APIRouter, Response
+from msgspec import UNSET
 from pydantic import AwareDatetime, BaseModel
 
 from api.admin.call import Caller, Paged
@@ -26,6 +27,9 @@ class PriceBody(Body):
     cached_input_usd: Limit | None = None
     cache_write_usd: Limit | None = None
     reasoning_usd: Limit | None = None
+    audio_input_usd: Limit | None = None
+    image_input_usd: Limit | None = None
+    audio_output_usd: Limit | None = None
     per_request_usd: Limit = 0
     effective_from: AwareDatetime | None = None
     source: str | None = None
@@ -42,6 +46,9 @@ class PriceOut(BaseModel):
     cached_input_usd: str
     cache_write_usd: str
     reasoning_usd: str
+    audio_input_usd: str
+    image_input_usd: str
+    audio_output_usd: str
     per_request_usd: str
     effective_from: AwareDatetime
     source: str | None
@@ -73,6 +80,9 @@ async def put(model: str, body: PriceBody, call: Caller) -> Response:
             cached_input=body.cached_input_usd,
             cache_write=body.cache_write_usd,
             reasoning=body.reasoning_usd,
+            audio_input=body.audio_input_usd,
+            image_input=body.image_input_usd,
+            audio_output=body.audio_output_usd,
             per_request=body.per_request_usd,
             effective_from=body.effective_from,
             source=body.source,
@@ -106,6 +116,9 @@ def _entry(model: str, entry: PriceEntry) -> PriceOut:
         cached_input_usd=format_usd(rates.cached_input),
         cache_write_usd=format_usd(rates.cache_write),
         reasoning_usd=format_usd(rates.reasoning),
+        audio_input_usd=format_usd(rates.input if rates.audio_input is UNSET else rates.audio_input),
+        image_input_usd=format_usd(rates.input if rates.image_input is UNSET else rates.image_input),
+        audio_output_usd=format_usd(rates.output if rates.audio_output is UNSET else rates.audio_output),
         per_request_usd=format_usd(rates.per_request),
         effective_from=entry.effective_from,
         source=entry.source,

@@ -54,11 +54,16 @@ class Shape:
 def _completions(totals: Totals) -> dict[str, Any]:
     return {
         "object": "organization.usage.completions.result",
-        "input_tokens": totals.input + totals.cached_input + totals.cache_write,
+        "input_tokens": totals.all_input,
         "input_cached_tokens": totals.cached_input,
         "input_cache_write_tokens": totals.cache_write,
-        "input_uncached_tokens": totals.input,
-        "output_tokens": totals.output + totals.reasoning,
+        "input_uncached_tokens": totals.input + totals.audio_input + totals.image_input,
+        "input_text_tokens": totals.input,
+        "input_audio_tokens": totals.audio_input,
+        "input_image_tokens": totals.image_input,
+        "output_tokens": totals.all_output,
+        "output_text_tokens": totals.output + totals.reasoning,
+        "output_audio_tokens": totals.audio_output,
         "num_model_requests": totals.requests,
     }
 
@@ -66,7 +71,7 @@ def _completions(totals: Totals) -> dict[str, Any]:
 def _embeddings(totals: Totals) -> dict[str, Any]:
     return {
         "object": "organization.usage.embeddings.result",
-        "input_tokens": totals.input + totals.cached_input + totals.cache_write,
+        "input_tokens": totals.all_input,
         "num_model_requests": totals.requests,
     }
 

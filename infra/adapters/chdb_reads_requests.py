@@ -57,6 +57,9 @@ class _Line(Struct):
     cache_write: int
     output: int
     reasoning: int
+    audio_input: int
+    image_input: int
+    audio_output: int
     latency_ms: float
     first_token_ms: float
     count: int
@@ -93,6 +96,9 @@ class _Line(Struct):
                 cache_write=self.cache_write,
                 output=self.output,
                 reasoning=self.reasoning,
+                audio_input=self.audio_input,
+                image_input=self.image_input,
+                audio_output=self.audio_output,
             ),
             latency_ms=self.latency_ms if measured else None,
             first_token_ms=self.first_token_ms if self.first_token_ms >= 0 else None,

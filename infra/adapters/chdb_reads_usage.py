@@ -35,6 +35,9 @@ class _Row(Struct, array_like=True):
     cache_write: int
     output: int
     reasoning: int
+    audio_input: int
+    image_input: int
+    audio_output: int
     cost: int
     estimated: int
     latency_ms: list[float]

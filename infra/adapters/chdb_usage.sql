@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS usage_requests_{v} (
     last String
 ) ENGINE = ReplacingMergeTree(version) ORDER BY (org, attempt, kind);
 
+ALTER TABLE usage_requests_{v}
+    ADD COLUMN IF NOT EXISTS audio_input UInt64,
+    ADD COLUMN IF NOT EXISTS image_input UInt64,
+    ADD COLUMN IF NOT EXISTS audio_output UInt64;
+
 CREATE TABLE IF NOT EXISTS usage_facts_{v} (
     org String,
     request String,

@@ -150,8 +150,8 @@ def _outcome(fact: Ended) -> Attributes:
         return {}
     usage = fact.usage
     attributes: Attributes = {
-        "gen_ai.usage.input_tokens": usage.input + usage.cached_input + usage.cache_write,
-        "gen_ai.usage.output_tokens": usage.output + usage.reasoning,
+        "gen_ai.usage.input_tokens": usage.all_input,
+        "gen_ai.usage.output_tokens": usage.all_output,
         "gen_ai.usage.cache_read.input_tokens": usage.cached_input,
         "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning,

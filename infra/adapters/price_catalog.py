@@ -24,7 +24,13 @@ _CLASSES = {
     "output_usd": "output_mtok",
     "cached_input_usd": "cache_read_mtok",
     "cache_write_usd": "cache_write_mtok",
+    "reasoning_usd": "output_reasoning_mtok",
+    "audio_input_usd": "input_audio_mtok",
+    "image_input_usd": "input_image_mtok",
+    "audio_output_usd": "output_audio_mtok",
 }
+_NO_CLASSES = ("output_image_mtok", "input_video_mtok", "output_video_mtok", "output_citation_mtok")
+"""Rates of tokens that are no class here: they would be charged at another's."""
 
 
 class CatalogPrice(Struct, frozen=True, kw_only=True):
@@ -36,6 +42,10 @@ class CatalogPrice(Struct, frozen=True, kw_only=True):
     output_usd: str
     cached_input_usd: str | None = None
     cache_write_usd: str | None = None
+    reasoning_usd: str | None = None
+    audio_input_usd: str | None = None
+    image_input_usd: str | None = None
+    audio_output_usd: str | None = None
     per_request_usd: str | None = None
     source: str
     source_date: date
@@ -51,15 +61,17 @@ def find_price(reference: str, backend_url: str | None, now: datetime) -> Catalo
     prices = model.get_prices(now)
     if getattr(prices, "input_mtok", None) is None:
         raise NotFound(f"the catalogue has no price per input token for {reference}")
+    for key in _NO_CLASSES:
+        if getattr(prices, key, None) is not None:
+            raise invalid("model", f"{reference} has a rate {key} of its own: set its price by hand")
     rates = {field: _rate(prices, key, reference) for field, key in _CLASSES.items()}
     thousand = getattr(prices, "requests_kcount", None)
     return CatalogPrice(
         name=model.id,
         provider=provider.id,
-        input_usd=rates["input_usd"] or "0",
-        output_usd=rates["output_usd"] or "0",
-        cached_input_usd=rates["cached_input_usd"],
-        cache_write_usd=rates["cache_write_usd"],
+        input_usd=rates.pop("input_usd") or "0",
+        output_usd=rates.pop("output_usd") or "0",
+        **rates,
         per_request_usd=None if thousand is None else _decimal(thousand / 1000, reference),
         source=f"genai-prices {version('genai-prices')} ({provider.id}/{model.id})",
         source_date=_date(model, now.date()) or _catalogue_date(now.date()),

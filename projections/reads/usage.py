@@ -64,8 +64,19 @@ class Totals(Struct, frozen=True, kw_only=True):
     cache_write: int = 0
     output: int = 0
     reasoning: int = 0
+    audio_input: int = 0
+    image_input: int = 0
+    audio_output: int = 0
     cost: int = 0
     estimated: int = 0
+
+    @property
+    def all_input(self) -> int:
+        return self.input + self.cached_input + self.cache_write + self.audio_input + self.image_input
+
+    @property
+    def all_output(self) -> int:
+        return self.output + self.reasoning + self.audio_output
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):

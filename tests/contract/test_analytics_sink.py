@@ -112,6 +112,21 @@ class TestUsage(AnalyticsSinkContract):
             f"ALTER TABLE usage_requests_{version} UPDATE cost = cost + 1 WHERE outcome = 'completed' AND org = 'acme'"
         )
 
+    def test_tables_of_before_there_were_media_go_on(self) -> None:
+        """They get the columns when they are opened; what was in them is as if it had been folded today."""
+        log = self.log()
+        half = len(log.all()) // 2
+        with self.fresh() as store:
+            version = store.live()
+            engine(store, store.open(version)).feed(log.all()[:half])
+            for name in ("audio_input", "image_input", "audio_output"):
+                self.analytics.command(f"ALTER TABLE usage_requests_{version} DROP COLUMN {name}")
+            again = store.open(version)
+            engine(store, again).feed(log.all()[half:])
+            other = store.open(store.create())
+            engine(store, other).feed(log.all())
+            assert again.fingerprint() == other.fingerprint()
+
 
 class TestAudit(AnalyticsSinkContract):
     """Audit in chDB."""

@@ -156,6 +156,13 @@ async def test_prices_keep_their_history(house: House) -> None:
         ("m@2", "0.500000000"),
     ]
     assert (later["input_usd"], later["reasoning_usd"]) == ("2.000000000", "4.000000000")
+    assert [later[f"{name}_usd"] for name in ("audio_input", "image_input", "audio_output")] == [
+        "2.000000000",
+        "2.000000000",
+        "4.000000000",
+    ]
+    spoken = await house.ok("PUT", "/prices/m", {"input_usd": "2", "output_usd": "4", "audio_output_usd": "8.5"})
+    assert (spoken["price"], spoken["audio_output_usd"]) == ("m@3", "8.500000000")
 
 
 async def test_a_backend_shows_how_it_is_used(house: House) -> None:

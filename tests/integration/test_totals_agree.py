@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from domain.facts import Usage
 from infra.adapters.secrets import InstallationSecrets
 from projections.ports import FACTS, LogReader, Record
 from projections.reads.usage import DIMENSIONS
@@ -46,8 +47,8 @@ def figures(spent: Spent) -> Figures:
         int(spent.outcome in ("completed", "unconfirmed")),
         spent.count if spent.outcome == "denied" else 0,
         int(spent.outcome == "failed"),
-        usage.input + usage.cached_input + usage.cache_write,
-        usage.output + usage.reasoning,
+        usage.all_input,
+        usage.all_output,
         spent.cost,
         spent.cost if spent.outcome == "unconfirmed" else 0,
     )
@@ -195,6 +196,33 @@ async def test_pages_of_requests_are_the_export(house: ReadHouse) -> None:
         seen += page["data"]
         cursor = page["next_cursor"]
     assert seen == [json.loads(line) for line in text.splitlines()]
+
+
+async def test_each_class_of_tokens_adds_up_to_the_log(house: ReadHouse) -> None:
+    """In our words and in OpenAI's."""
+    served = [spent.usage for spent in house.books.of("acme")]
+    true = {name: sum(getattr(usage, name) for usage in served) for name in Usage.__struct_fields__}
+    assert all(true.values())
+    (row,) = await rows_of(house, "acme", bucket="all")
+    shown_as = {
+        "cached_input_tokens": "cached_input", "cache_write_tokens": "cache_write", "audio_input_tokens": "audio_input",
+        "image_input_tokens": "image_input", "reasoning_tokens": "reasoning", "audio_output_tokens": "audio_output",
+    }  # fmt: skip
+    assert {name: row[name] for name in shown_as} == {name: true[field] for name, field in shown_as.items()}
+    completions = [result async for _, result in pages(house, "usage/completions", "UTC", "", limit=31)]
+    text = [s.usage for s in house.books.of("acme") if s.endpoint != "embeddings"]
+    for name, fields in {
+        "input_cached_tokens": ["cached_input"],
+        "input_cache_write_tokens": ["cache_write"],
+        "input_uncached_tokens": ["input", "audio_input", "image_input"],
+        "input_text_tokens": ["input"],
+        "input_audio_tokens": ["audio_input"],
+        "input_image_tokens": ["image_input"],
+        "output_text_tokens": ["output", "reasoning"],
+        "output_audio_tokens": ["audio_output"],
+    }.items():
+        told = sum(result[name] for result in completions)
+        assert (name, told) == (name, sum(getattr(usage, field) for usage in text for field in fields))
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])

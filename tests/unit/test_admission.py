@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from commands import admission, fact_writer
 from commands.admission import DELTA, GRACE, Admission, Admitted, Call, Denied
@@ -33,6 +34,14 @@ RATES = Rates(
 PRICES = timeline(PriceList(model="m", history=(PriceEntry(number=1, effective_from=LONG_AGO, rates=RATES),)))
 TARGET = Target("fake", "http://fake/v1", "openai", None, 30.0, "up", 1, 0)
 MODEL = PublishedModel("m", (TARGET,), max_output_tokens=50, context_tokens=9000, prices=PRICES, bound_exceeded=False)
+
+
+def replace_rates(**rates: int) -> PublishedModel:
+    """The model with other prices."""
+    entry = PriceEntry(number=1, effective_from=LONG_AGO, rates=structs.replace(RATES, **rates))
+    return replace(MODEL, prices=timeline(PriceList(model="m", history=(entry,))))
+
+
 LIFETIME, ROLLING = Period(kind="lifetime"), Period(kind="rolling", days=2)
 
 
@@ -110,6 +119,18 @@ async def test_the_worst_case_is_the_bound_at_the_dearest_class(house: House) ->
     """Input at its dearest class and the price per request are the base; the dearest output class, by choices, the unit."""
     asked = await house.asked(call(choices=3), budget())
     assert (asked.base, asked.unit) == (100 * 3 + 7, 5 * 3)
+
+
+async def test_sound_and_pictures_are_held_for_only_where_they_can_be(house: House) -> None:
+    """Where they cost more than text: on the input's side if it may be more than text, in the answer if it may be spoken."""
+    media = replace_rates(audio_input=40_000_000, image_input=9_000_000, audio_output=80_000_000)
+    for asked, base, unit in (
+        (call(), 100 * 3, 5),
+        (call(spoken=True), 100 * 3, 80),
+        (call(context_bounded=True), 9000 * 40, 5),
+    ):
+        found = await house.asked(asked, budget(), model=media)
+        assert (found.base, found.unit) == (base + 7, unit)
 
 
 async def test_a_stated_cap_is_kept_and_an_unstated_one_may_be_clamped(house: House) -> None:

@@ -50,6 +50,7 @@ def said(**fields: Any) -> Call:
         (body(max_tokens=5, max_completion_tokens=MAX_OUTPUT + 1), "invalid_value", "max_completion_tokens"),
         (body(max_completion_tokens="5"), "invalid_value", "max_completion_tokens"),
         (body(tools=[7]), "invalid_value", "tools"),
+        (body(modalities="audio"), "invalid_value", "modalities"),
     ],
 )
 def test_the_field_at_fault_is_named(sent: bytes, code: str, param: str | None) -> None:
@@ -97,7 +98,9 @@ def test_choices_are_one_unless_stated() -> None:
     [
         ({"temperature": 0, "seed": 1, "stop": ["x"], "response_format": {"type": "json_object"}}, None),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
-        ({"audio": {"voice": "alloy"}}, "audio"),
+        ({"audio": {"voice": "alloy"}, "modalities": ["text", "audio"]}, None),
+        ({"modalities": ["text", "image"]}, "modalities"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
         ({"whatever": True}, "whatever"),
         ({"whatever": 0}, "whatever"),
         ({"a": None, "b": False, "c": [], "d": {}}, None),
@@ -113,6 +116,21 @@ def test_choices_are_one_unless_stated() -> None:
 def test_only_known_fields_have_a_bound(fields: dict[str, Any], unbounded: str | None) -> None:
     """A whitelist: what is not on it and says something is named."""
     assert said(**fields).unbounded == unbounded
+
+
+@pytest.mark.parametrize(
+    ("fields", "spoken"),
+    [
+        (b"", False),
+        (b',"modalities":null,"audio":null', False),
+        (b',"modalities":["text"]', False),
+        (b',"modalities":["text","\\u0061udio"]', True),
+        (b',"audio":{"voice":"alloy"}', True),
+    ],
+)
+def test_an_answer_that_may_be_sound_is_told(fields: bytes, spoken: bool) -> None:
+    """However it is spelt: sound may cost more than text."""
+    assert parse_chat(body()[:-1] + fields + b"}").call.spoken is spoken
 
 
 @pytest.mark.parametrize(

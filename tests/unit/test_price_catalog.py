@@ -23,6 +23,19 @@ def test_a_known_model_has_its_rates_and_their_source() -> None:
     assert date(2024, 1, 1) < price.source_date <= NOW.date()
 
 
+def test_sound_and_pictures_have_the_rates_that_are_published() -> None:
+    """None where they have none of their own."""
+    spoken, text = find_price("gpt-audio", None, NOW), find_price("gpt-4o-mini", None, NOW)
+    assert (spoken.audio_input_usd, spoken.audio_output_usd, spoken.image_input_usd) == ("32", "64", None)
+    assert (text.audio_input_usd, text.image_input_usd, text.audio_output_usd) == (None, None, None)
+
+
+def test_a_class_of_tokens_that_is_none_here_is_not_charged_as_another() -> None:
+    """Whoever prices a model that draws must decide what a picture costs."""
+    with pytest.raises(Invalid, match="output_image_mtok"):
+        find_price("gemini-2.5-flash-image", None, NOW)
+
+
 def test_a_dated_price_changes_with_the_date() -> None:
     """claude-opus-4-6 had rates that depended on the size of a request until 13 March 2026, and has not since."""
     assert find_price("claude-opus-4-6", "https://api.anthropic.com", NOW).input_usd == "5"

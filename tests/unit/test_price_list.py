@@ -4,10 +4,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from domain import price_list
+from domain.facts import Usage
 from domain.money import NANO
-from domain.price_list import ListPrice, PriceEntry, PriceList, PriceListed, Rates, price_at
+from domain.price_list import ListPrice, PriceEntry, PriceList, PriceListed, Rates, price_at, price_of
+from domain.pricing import cost_of
 from tests.unit.decider import given
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -26,6 +29,18 @@ def list_price(**terms: Any) -> ListPrice:
 def test_classes_without_a_price_cost_what_they_are_part_of() -> None:
     """Cached and cache-written input as input, reasoning as output."""
     given(price_list).when(list_price()).then(listed(1))
+
+
+def test_media_cost_what_is_stated_or_what_they_are_part_of() -> None:
+    """Left out of an entry they are as in those of before there were such prices; stated as zero they are free."""
+    entry = listed(1).entry
+    spoken = replace(entry, rates=replace(entry.rates, audio_input=0, audio_output=9 * NANO))
+    stated = given(price_list).when(list_price(audio_input=0, audio_output=9 * NANO))
+    stated.then(PriceListed(model="m", entry=spoken))
+    media = Usage(audio_input=10**6, image_input=10**6, audio_output=10**6)
+    assert cost_of(price_of("m", spoken), media) == (0 + 1 + 9) * NANO
+    assert cost_of(price_of("m", entry), media) == (1 + 1 + 4) * NANO
+    given(price_list, listed(1)).when(list_price()).then_nothing_happened()
 
 
 def test_the_same_price_again_changes_nothing() -> None:
@@ -66,6 +81,7 @@ def test_of_equal_dates_the_one_listed_last_is_in_force() -> None:
         ({"input": -1}, "input_usd"),
         ({"reasoning": -1}, "reasoning_usd"),
         ({"per_request": 10**20}, "per_request_usd"),
+        ({"audio_output": -1}, "audio_output_usd"),
         ({"model": "No Model"}, "model"),
     ],
 )

@@ -5,6 +5,7 @@ from math import ceil
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.facts import Usage
 from domain.pricing import Price, cost_of, worst_base, worst_unit
@@ -20,15 +21,24 @@ prices = st.builds(
     cache_write=rates,
     reasoning=rates,
     per_request=st.integers(0, 10**9),
+    audio_input=st.none() | rates,
+    image_input=st.none() | rates,
+    audio_output=st.none() | rates,
 )
-usages = st.builds(Usage, input=tokens, cached_input=tokens, cache_write=tokens, output=tokens, reasoning=tokens)
+CLASSES = Usage.__struct_fields__
+WHOLE = {"audio_input": "input", "image_input": "input", "audio_output": "output"}
+"""What a class without a price costs."""
+usages = st.builds(Usage, **dict.fromkeys(CLASSES, tokens))
+texts = st.builds(Usage, **dict.fromkeys([name for name in CLASSES if name not in WHOLE], tokens))
 
 
 def exact(price: Price, usage: Usage) -> Fraction:
     """Nano-dollars before rounding: sum of tokens times the price per million."""
-    classes = ("input", "cached_input", "cache_write", "output", "reasoning")
-    parts = (Fraction(getattr(usage, name)) * getattr(price, name) / 10**6 for name in classes)
-    return sum(parts, Fraction(price.per_request))
+    total = Fraction(price.per_request)
+    for name in CLASSES:
+        rate = getattr(price, name)
+        total += Fraction(getattr(usage, name)) * (getattr(price, WHOLE[name]) if rate is None else rate) / 10**6
+    return total
 
 
 @given(prices, usages)
@@ -40,9 +50,18 @@ def test_a_cost_is_the_exact_sum_rounded_up_once(price: Price, usage: Usage) -> 
 @given(prices, usages, st.integers(1, 8))
 def test_the_bound_covers_every_split_of_the_tokens(price: Price, usage: Usage, choices: int) -> None:
     """A hold of base plus unit per token of cap pays for any usage within the bounds, whatever its classes."""
-    bound = usage.input + usage.cached_input + usage.cache_write
-    cap = -(-(usage.output + usage.reasoning) // choices)
-    assert worst_base(price, bound) + worst_unit(price, choices) * cap >= cost_of(price, usage)
+    cap = -(-usage.all_output // choices)
+    assert worst_base(price, usage.all_input) + worst_unit(price, choices) * cap >= cost_of(price, usage)
+
+
+@given(prices, texts, st.integers(1, 8))
+def test_the_bound_of_text_covers_every_split_of_text(price: Price, usage: Usage, choices: int) -> None:
+    """What sound and pictures cost does not matter where there can be none."""
+    cap = -(-usage.all_output // choices)
+    base, unit = worst_base(price, usage.all_input, media=False), worst_unit(price, choices, audio=False)
+    assert base + unit * cap >= cost_of(price, usage)
+    assert base <= worst_base(price, usage.all_input)
+    assert unit <= worst_unit(price, choices)
 
 
 def test_a_third_of_a_nano_dollar_costs_one() -> None:
@@ -71,3 +90,7 @@ def test_known_prices() -> None:
     )
     assert cost_of(price, Usage(input=1000, output=500)) == 7_500_000 + 7
     assert cost_of(price, Usage(input=500, cached_input=500, output=400, reasoning=100)) == 6_875_000 + 7
+    media = Usage(audio_input=100, image_input=100, audio_output=100)
+    assert cost_of(price, media) == 250_000 + 250_000 + 1_000_000 + 7
+    spoken = replace(price, audio_input=40 * 10**9, image_input=5 * 10**9, audio_output=80 * 10**9)
+    assert cost_of(spoken, media) == 4_000_000 + 500_000 + 8_000_000 + 7

@@ -8,6 +8,7 @@ import pytest
 from commands.reconcile import MOST_TOKENS, Served, read_served
 from domain.envelope import Envelope, encode
 from domain.errors import Invalid
+from domain.facts import Usage
 from domain.gate_epoch import GateFenced
 from projections.keyring import Keyring
 from projections.ports import Record
@@ -24,7 +25,7 @@ from projections.ports import Record
 def test_a_record_that_cannot_be_true_is_refused_by_its_line(figures: dict[str, int]) -> None:
     """More cached than prompt tokens would make a negative cost, and a number beyond all counts would stop the books."""
     good = {"request_id": "req_1", "prompt_tokens": 2, "completion_tokens": 2, "cached_tokens": 2}
-    assert read_served([good]) == [Served("req_1", 2, 2, 2, 0)]
+    assert read_served([good]) == [Served("req_1", Usage(cached_input=2, output=2))]
     with pytest.raises(Invalid) as refused:
         read_served([good, {"request_id": "req_2", **figures}])
     assert [error.field for error in refused.value.errors] == ["records[2]"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from api.router.faces.chat_usage import usage_of_answer, usage_of_chunk
 from domain.facts import Usage
@@ -37,11 +38,29 @@ def answer(usage: Any) -> bytes:
             Usage(input=1),
         ),
         ({"prompt_tokens": CEILING, "completion_tokens": CEILING}, Usage(input=CEILING, output=CEILING)),
-        ({"prompt_tokens": 3, "total_tokens": 99, "cost": 1.5, "prompt_tokens_details": {"audio_tokens": 7}}, Usage(input=3)),
+        ({"prompt_tokens": 3, "total_tokens": 99, "cost": 1.5, "prompt_tokens_details": {"text_tokens": 7}}, Usage(input=3)),
+        (
+            {"prompt_tokens": 30, "completion_tokens": 20, "prompt_tokens_details": {"audio_tokens": 4, "image_tokens": 5},
+             "completion_tokens_details": {"audio_tokens": 6, "reasoning_tokens": 3, "rejected_prediction_tokens": 2}},
+            Usage(input=21, audio_input=4, image_input=5, output=11, reasoning=3, audio_output=6),
+        ),
+        (
+            {"prompt_tokens": 30, "prompt_tokens_details": {"cached_tokens": 20, "audio_tokens": 4, "image_tokens": 5}},
+            Usage(input=1, cached_input=20, audio_input=4, image_input=5),
+        ),
+        (
+            {"prompt_tokens": 30, "prompt_tokens_details": {"cached_tokens": 24, "audio_tokens": 4, "image_tokens": 5}},
+            Usage(cached_input=24, audio_input=4, image_input=2),
+        ),
+        (
+            {"prompt_tokens": 30, "prompt_tokens_details": {"cached_tokens": 27, "audio_tokens": 4, "image_tokens": 5}},
+            Usage(cached_input=27, audio_input=3),
+        ),
     ],
 )  # fmt: skip
 def test_classes_are_disjoint(report: Any, expected: Usage) -> None:
-    """Cached and cache-written tokens are part of the prompt, reasoning part of the completion; other members are passed over."""
+    """Cached and cache-written tokens, sound and pictures are part of the prompt, reasoning and sound part of the completion;
+    what was cached stays so where it must have been sound or picture too; other members are passed over."""
     assert usage_of_answer(answer(report), CEILING) == expected
     assert usage_of_chunk(answer(report), CEILING)[0] == expected
 
@@ -61,11 +80,15 @@ def test_classes_are_disjoint(report: Any, expected: Usage) -> None:
         {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}},
         {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": -2}},
         {"prompt_tokens": 1, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}},
+        {"prompt_tokens": 9, "prompt_tokens_details": {"audio_tokens": 5, "image_tokens": 5}},
+        {"prompt_tokens": 9, "prompt_tokens_details": {"image_tokens": -1}},
+        {"prompt_tokens": 1, "completion_tokens": 5,
+         "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 3}},
         {"prompt_tokens": CEILING + 1},
         {"prompt_tokens": 1, "completion_tokens": CEILING + 1},
         {"prompt_tokens": 10**30},
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_true_is_no_report(report: Any) -> None:
     """Absent, malformed, negative, inconsistent, or beyond what the model can hold."""
     assert usage_of_answer(answer(report), CEILING) is None
@@ -95,22 +118,36 @@ def test_a_chunk_of_nothing_but_usage_is_told_apart(chunk: Any, alone: bool) -> 
     assert usage_of_chunk(json.dumps(chunk).encode(), CEILING)[1] is alone
 
 
-@given(
-    prompt=st.integers(-5, 120), cached=st.integers(-5, 120), written=st.integers(-5, 120),
-    completion=st.integers(-5, 120), reasoning=st.integers(-5, 120),
-)  # fmt: skip
-def test_no_token_is_lost_or_made(prompt: int, cached: int, written: int, completion: int, reasoning: int) -> None:
-    """What is accepted sums to what was reported, with no class below zero."""
+counts = st.integers(-3, 120)
+
+
+@given(counts, counts, counts, counts, counts, counts, counts, counts)
+def test_no_token_is_lost_or_made(
+    prompt: int, cached: int, written: int, audio: int, image: int, completion: int, reasoning: int, spoken: int
+) -> None:
+    """What is accepted sums to what was reported, with no class below zero; what was cached, and what went out, is as told."""
     report = {
-        "prompt_tokens": prompt, "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
-        "completion_tokens": completion, "completion_tokens_details": {"reasoning_tokens": reasoning},
+        "prompt_tokens": prompt,
+        "prompt_tokens_details": {
+            "cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": audio, "image_tokens": image
+        },
+        "completion_tokens": completion,
+        "completion_tokens_details": {"reasoning_tokens": reasoning, "audio_tokens": spoken},
     }  # fmt: skip
     usage = usage_of_answer(answer(report), CEILING)
-    if usage is not None:
-        assert usage.input + usage.cached_input + usage.cache_write == prompt <= CEILING
-        assert usage.output + usage.reasoning == completion <= CEILING
-        assert min(usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning) >= 0
-    else:
-        assert min(prompt - cached - written, cached, written, completion - reasoning, reasoning) < 0 or (
-            max(prompt, completion) > CEILING
-        )
+    if usage is None:
+        parts = (cached, written, audio, image, reasoning, spoken)
+        room = (prompt - cached - written, prompt - audio - image, completion - reasoning - spoken)
+        assert min(*parts, *room) < 0 or max(prompt, completion) > CEILING
+        return
+    assert usage.all_input == prompt <= CEILING
+    assert usage.all_output == completion <= CEILING
+    assert (usage.cached_input, usage.cache_write, usage.reasoning, usage.audio_output) == (
+        cached,
+        written,
+        reasoning,
+        spoken,
+    )
+    assert usage.audio_input <= audio
+    assert usage.image_input <= image
+    assert min(structs.astuple(usage)) >= 0

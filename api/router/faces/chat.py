@@ -23,12 +23,13 @@ from api.router.faces.fields import (
     flag,
     integer,
     model_of,
+    says_nothing,
     sticky_of,
 )
 from api.router.faces.openai import OpenAIFace
 from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
-from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
+from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, MODALITIES, PLAIN_FIELDS, PLAIN_TIERS, text_bound
 from domain.facts import Usage
 
 MAX_CHOICES = 128
@@ -58,6 +59,7 @@ class _StreamOptions(msgspec.Struct):
 _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _tools = msgspec.json.Decoder(list[_Tool] | None).decode
+_names = msgspec.json.Decoder(list[str] | None).decode
 _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.encode
 
@@ -136,6 +138,9 @@ def parse_chat(body: bytes) -> ChatRequest:
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
         raise RouterError("invalid_value", f"must be between 1 and {MAX_CHOICES}", param="n")
     unbounded, context = _unbounded(fields)
+    modes = field_of(fields, "modalities", _names, "must be a list of strings") or ()
+    if unbounded is None and not MODALITIES.issuperset(modes):
+        unbounded = "modalities"
     call = Call(
         endpoint=ChatFace.endpoint,
         model=model,
@@ -144,6 +149,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         estimated_input=len(body) // 4,
         cap=cap,
         choices=choices or 1,
+        spoken="audio" in modes or not says_nothing(fields, "audio"),
         unbounded=unbounded,
         context_bounded=context,
         sticky=sticky_of(fields),

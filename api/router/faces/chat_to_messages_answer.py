@@ -98,8 +98,7 @@ def finish_of(reason: str | None) -> str:
 
 def usage_shown(usage: Usage) -> dict[str, Any]:
     """As OpenAI reports it: cached tokens are part of the prompt, reasoning of the completion."""
-    prompt = usage.input + usage.cached_input + usage.cache_write
-    completion = usage.output + usage.reasoning
+    prompt, completion = usage.all_input, usage.all_output
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

@@ -4,6 +4,7 @@ import msgspec
 
 from api.router.errors import NOT_JSON
 from domain.facts import Usage
+from domain.token_report import usage_told
 
 
 class PromptDetails(msgspec.Struct):
@@ -11,12 +12,15 @@ class PromptDetails(msgspec.Struct):
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class CompletionDetails(msgspec.Struct):
     """Parts of a report's output tokens."""
 
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class Report(msgspec.Struct):
@@ -41,6 +45,8 @@ class _Told(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
     choices: list[msgspec.Raw] = []
 
+
+_NO_PROMPT, _NO_COMPLETION = PromptDetails(), CompletionDetails()
 
 _told = msgspec.json.Decoder(_Told).decode
 _answer = msgspec.json.Decoder(_Answer).decode
@@ -76,16 +82,16 @@ def _tells_usage_alone(data: bytes) -> bool:
 
 def usage_of(report: Report | None, ceiling: int) -> Usage | None:
     """A negative, inconsistent or impossibly large report is no report."""
-    if report is None:
+    if report is None or max(report.prompt_tokens, report.completion_tokens) > ceiling:
         return None
-    prompt, completion = report.prompt_tokens_details, report.completion_tokens_details
-    cached = (prompt.cached_tokens or 0) if prompt else 0
-    written = (prompt.cache_write_tokens or 0) if prompt else 0
-    reasoning = (completion.reasoning_tokens or 0) if completion else 0
-    plain, output = report.prompt_tokens - cached - written, report.completion_tokens - reasoning
-    if (
-        min(plain, cached, written, output, reasoning) < 0
-        or max(report.prompt_tokens, report.completion_tokens) > ceiling
-    ):
-        return None
-    return Usage(input=plain, cached_input=cached, cache_write=written, output=output, reasoning=reasoning)
+    prompt, completion = report.prompt_tokens_details or _NO_PROMPT, report.completion_tokens_details or _NO_COMPLETION
+    return usage_told(
+        report.prompt_tokens,
+        report.completion_tokens,
+        cached=prompt.cached_tokens or 0,
+        written=prompt.cache_write_tokens or 0,
+        audio=prompt.audio_tokens or 0,
+        image=prompt.image_tokens or 0,
+        reasoning=completion.reasoning_tokens or 0,
+        spoken=completion.audio_tokens or 0,
+    )

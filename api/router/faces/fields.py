@@ -79,9 +79,14 @@ def cap_of(fields: Mapping[str, Raw], names: Sequence[str]) -> tuple[int | None,
     return largest, field
 
 
+def says_nothing(fields: Mapping[str, Raw], name: str) -> bool:
+    """Whether a field is absent, or as good as that."""
+    return name not in fields or bytes(fields[name]) in _NOTHING
+
+
 def first_unlisted(fields: Mapping[str, Raw], listed: frozenset[str]) -> str | None:
     """The first field that says something and is not on a list."""
     for name in fields.keys() - listed:
-        if bytes(fields[name]) not in _NOTHING:
+        if not says_nothing(fields, name):
             return name[:_MAX_NAME]
     return None

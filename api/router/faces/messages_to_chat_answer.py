@@ -100,10 +100,10 @@ def stop_of(finish: str | None, *, refused: bool) -> str:
 def usage_shown(usage: Usage) -> dict[str, Any]:
     """As Anthropic reports it: cached tokens are none of the input's, thinking is part of the output."""
     return {
-        "input_tokens": usage.input,
+        "input_tokens": usage.all_input - usage.cache_write - usage.cached_input,
         "cache_creation_input_tokens": usage.cache_write,
         "cache_read_input_tokens": usage.cached_input,
-        "output_tokens": usage.output + usage.reasoning,
+        "output_tokens": usage.all_output,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
     }
 
