@@ -17,6 +17,7 @@ from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, Rate
 from commands.rates import rate_claims, refusal_of
 from commands.soft_budgets import SoftBudgets
 from commands.tracing import Trace
+from domain.bound import KNOWN_UNBOUNDED
 from domain.errors import GateUnavailable, LogUnavailable, NotReady, TollhouseError
 from domain.facts import RequestAdmitted, RequestFailed
 from domain.organization import FallbackReason
@@ -73,7 +74,8 @@ class Call:
 
 class Denied(TollhouseError):
     """Refused, nothing held. `refused` is the gate's word, if it came that far, `price` and `worst` (nano-dollars) what it
-    was asked about; `param` the field to blame, if one is."""
+    was asked about; `param` the field to blame, if one is; `reason` what the books say: the message, unless that repeats what the
+    caller called things."""
 
     def __init__(
         self,
@@ -84,9 +86,11 @@ class Denied(TollhouseError):
         refused: Refused | None = None,
         price: Price | None = None,
         worst: int = 0,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message, code=code)
         self.param, self.refused, self.price, self.worst = param, refused, price, worst
+        self.reason = message if reason is None else reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,10 +327,12 @@ class Admission:
                 "model_unpriced", f"model {model.id} has no price and a hard budget is in scope", param="model"
             )
         if call.unbounded is not None:
+            words = "the cost of {} has no bound and a hard budget is in scope"
             raise Denied(
                 "unbounded_cost",
-                f"the cost of {call.unbounded} has no bound and a hard budget is in scope",
+                words.format(call.unbounded),
                 param=call.unbounded,
+                reason=words.format(call.unbounded if call.unbounded in KNOWN_UNBOUNDED else "something unknown"),
             )
         if model.bound_exceeded:
             raise Denied(

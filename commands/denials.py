@@ -77,7 +77,7 @@ class Denials:
             accounted_at=self._clock(),
             status=status,
             code=denied.code,
-            reason=denied.message,
+            reason=denied.reason,
             budget=refused.budget if refused else None,
             budgets=refused.seen if refused else (),
             price=denied.price.version if denied.price else None,

@@ -102,6 +102,16 @@ PLAIN_BETAS = frozenset(
 """Names in ``anthropic-beta``, without their date, that change no price and no bound."""
 
 
+KNOWN_UNBOUNDED = frozenset(
+    {
+        "background", "best_of", "cache_control", "container", "context_management", "conversation", "inference_geo",
+        "mcp_servers", "modalities", "prediction", "previous_response_id", "prompt", "service_tier", "speed", "tools",
+        "web_search_options",
+    }
+)  # fmt: skip
+"""Fields without a bound whose names are the protocols' own, and so may be written into the books: others may say anything."""
+
+
 def text_bound(body_bytes: int, *, tools: bool = False) -> int:
     """Tokens that the input of a request cannot exceed, if it holds text only. `tools`: it describes tools or a schema."""
     return body_bytes + OVERHEAD + (TOOLS_OVERHEAD if tools else 0)

@@ -17,7 +17,7 @@ import msgspec
 
 from api.router.admitting import Admitting
 from api.router.counting import TokenCount, parse_count
-from api.router.errors import STATUS, RouterError
+from api.router.errors import BOOKED, STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
 from api.router.faces.anthropic import AnthropicFace
 from api.router.faces.chat import ChatFace
@@ -165,7 +165,7 @@ class Router:
         try:
             admitted, way = await self._admitting.first(exchange, caller, asked)
         except (Denied, RouterError) as error:
-            denied = error if isinstance(error, Denied) else Denied(error.code, error.message, param=error.param)
+            denied = error if isinstance(error, Denied) else _denied(error)
             status = self._status(denied, caller)
             self.denials.add(exchange.id, caller, call.endpoint, call.model[:_MAX_NAME], status, denied, call.trace)
             raise self._explained(denied, caller, status) from error
@@ -281,6 +281,10 @@ class Router:
             "held_usd": format_usd(seen.held),
             "period_end": end.isoformat().replace("+00:00", "Z") if end else None,
         }
+
+
+def _denied(error: RouterError) -> Denied:
+    return Denied(error.code, error.message, param=error.param, reason=BOOKED.get(error.code))
 
 
 class _Refusal(RouterError):

@@ -46,6 +46,14 @@ _TYPES = {
 }
 
 
+BOOKED: Mapping[str, str] = {
+    "invalid_value": "a field is not what its protocol has",
+    "model_not_found": "there is no such model",
+    "unsupported_parameter": "a field cannot be carried to the backends of this model",
+}
+"""What the books say of refusals whose message repeats what the caller called things."""
+
+
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises: also for text that is no UTF-8, and for nesting deeper than anybody needs."""
 

@@ -94,6 +94,8 @@ class Flow:
             caps = {"max_output_tokens": 256, "context_tokens": 100_000}
             await self.lab.admin("PUT", f"/models/{way}", {"routes": routes, **caps})
             await self.lab.admin("PUT", f"/prices/{way}", {"input_usd": "1", "output_usd": "1"})
+        await self.lab.admin("PUT", "/models/openai-only", {"routes": routes[:1], **caps})
+        await self.lab.admin("PUT", "/prices/openai-only", {"input_usd": "1", "output_usd": "1"})
         await self._bad_backends(credential)
 
     async def _bad_backends(self, credential: str) -> None:
@@ -195,6 +197,7 @@ class Flow:
         ]
         for body in wrong:
             self.keep("a bad body", await self.gateway.call("POST", path, body, self._caller(key.secret)))
+        await self._misnamed(key, poor)
         broke = self.keep("poor", await self.gateway.call("POST", path, good, self._caller(poor.secret)))
         assert broke.status == 402, broke
         self.keep(
@@ -208,6 +211,23 @@ class Flow:
             answer = await self.gateway.call(method, place, good, self._caller(key.secret))
             if prompt not in place:
                 self.keep("a bad path", answer)
+
+    async def _misnamed(self, key: Key, poor: Key) -> None:
+        """What is refused by its name: that is for the caller, who chose it, and for nobody else."""
+        name = self._planted("a name of a caller's")
+        chat, messages = "/v1/chat/completions", "/v1/messages"
+        part = [{"role": "user", "content": [{"type": name}]}]
+        for path, secret, model, more, status in (
+            (chat, poor, "served", {name: 1}, 422),
+            (chat, poor, "served", {"messages": part}, 422),
+            (messages, poor, "served", {"messages": part}, 422),
+            ("/v1/responses", poor, "served", {"input": [{"type": name}]}, 422),
+            (messages, key, "openai-only", {name: 1}, 400),
+            (messages, key, "openai-only", {"messages": part}, 400),
+        ):
+            body = {"model": model, **FACES[path](self.canaries.texts["a prompt"]), **more}
+            answer = await self.gateway.call("POST", path, body, self._caller(secret.secret))
+            assert answer.status == status, answer.body
 
     def _planted(self, name: str) -> str:
         return self.canaries.texts.get(name) or self.canaries.plant(name)

@@ -222,6 +222,17 @@ async def test_a_hard_budget_needs_a_bound(
     await house.admit(asked, budget(hard=False), budget("hard", models=frozenset({"n"})), model=model)
 
 
+@pytest.mark.parametrize(
+    ("field", "booked"), [("tools", "tools"), ("prediction", "prediction"), ("my secret", "something unknown")]
+)
+async def test_only_names_of_the_protocols_are_booked(house: House, field: str, booked: str) -> None:
+    """The caller is told what it called the field; the books are not, for that may be anything."""
+    with pytest.raises(Denied) as denied:
+        await house.admit(call(unbounded=field), budget())
+    assert f"the cost of {field} has" in denied.value.message
+    assert f"the cost of {booked} has" in denied.value.reason
+
+
 @pytest.mark.parametrize("code", ["budget_busy", "insufficient_quota", "rate_limit_exceeded", "duplicate_request"])
 async def test_the_gates_refusal_is_handed_on(house: House, code: str) -> None:
     """With what it was asked about, so that the denial explains itself; no fact of an admission."""

@@ -55,6 +55,16 @@ async def test_equal_refusals_fold_when_the_line_is_full(monkeypatch: pytest.Mon
     ]
 
 
+async def test_what_a_caller_called_things_is_not_booked() -> None:
+    """A reason may be other words than the message that the caller got."""
+    log = InstantLog(MemoryLog())
+    house = House(log)
+    house.add("req_1", Denied("unbounded_cost", "the cost of my secret", reason="the cost of something"))
+    house.add("req_2", EXHAUSTED)
+    await house.writer.drain()
+    assert [fact.reason for fact in written(log.topic)] == ["the cost of something", "exhausted"]
+
+
 async def test_endlessly_many_names_fold_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many different ones, refusals of one key are counted whatever the model: memory stays bounded."""
     monkeypatch.setattr(module, "MAX_WAITING", 1)
