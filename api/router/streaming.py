@@ -11,15 +11,17 @@ from contextlib import suppress
 from api.router.answer_headers import stream_headers
 from api.router.errors import RouterError
 from api.router.faces.face import Relay
-from api.router.first_event import is_error
 from api.router.passage import SLOW_MS, Failed, Passage
 from commands.outcomes import Outcomes
 from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
+from domain.facts import Try
 from domain.upstream_status import Said
 
 LEFT = 499
 """The status, in our own figures, of a stream whose caller left before its head."""
+
+_SAID = UpstreamFailed("the backend answered an error", sent=True)
 
 
 class Streaming:
@@ -48,11 +50,9 @@ class Streaming:
             while data := await response.chunk():
                 if passed := relay.feed(data):
                     if first_token is None:
-                        if is_error(passed):
+                        if _of_unknown_cost(relay):
                             response.close()
-                            return await self._broken(
-                                passage, UpstreamFailed("the backend answered an error", sent=True)
-                            )
+                            return await self._broken(passage, _SAID)
                         first_token = round((time.monotonic() - began) * 1000, 3)
                         await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))
                     await exchange.write(passed, more=True)
@@ -60,13 +60,15 @@ class Streaming:
             failure = error
             response.close()
         except asyncio.CancelledError:  # the process ends: what was seen is charged, as if the caller had left
-            self._outcomes.in_background(self._served(passage, relay, first_token, abandoned=True))
+            self._outcomes.in_background(self._left(passage, relay, first_token))
             raise
         relay.end()
         if gone.done():
             exchange.status = exchange.status or LEFT
-            await self._served(passage, relay, first_token, abandoned=True)
+            await self._left(passage, relay, first_token)
             return None
+        if _of_unknown_cost(relay):
+            return await self._broken(passage, _SAID, relay.rest())
         if failure is None and first_token is None and not relay.done and relay.usage is None:
             failure = UpstreamFailed("the backend's stream ended before it began", sent=True)
         if failure is not None and not relay.done:  # else the answer was whole, however the connection ended
@@ -78,17 +80,28 @@ class Streaming:
         await exchange.write(relay.rest(), more=False)
         return None
 
-    async def _broken(self, passage: Passage, failure: UpstreamFailed) -> Failed | None:
-        """A stream broke. Once its caller has a byte of it, it is booked, and the caller told by an event."""
+    async def _broken(self, passage: Passage, failure: UpstreamFailed, last: bytes | None = None) -> Failed | None:
+        """A stream broke. Once its caller has a byte of it, it is booked, and the caller told by an event; where the backend did
+        that, `last` is what is still owed of its own words."""
         exchange = passage.exchange
-        tried = passage.tried(200, failure.code)
-        passage.way.claim.failed(slow=tried.ms > SLOW_MS)
         if not exchange.started:
-            return Failed(Said.PERHAPS, tried, RouterError(failure.code, failure.message))
-        tries = (*passage.before, tried)
-        await self._outcomes.unconfirmed(passage.admitted, failure, backend=passage.backend, tries=tries)
-        await exchange.write(passage.face.error_event(502, failure.code, failure.message), more=False)
+            return Failed(Said.PERHAPS, _failed_try(passage, failure), RouterError(failure.code, failure.message))
+        await self._unconfirmed(passage, failure)
+        if last is None:
+            last = passage.face.error_event(502, failure.code, failure.message)
+        await exchange.write(last, more=False)
         return None
+
+    async def _left(self, passage: Passage, relay: Relay, first_token: float | None) -> None:
+        """Books a stream whose caller left: what was seen is charged, unless the backend had said by then that it broke."""
+        if _of_unknown_cost(relay):
+            await self._unconfirmed(passage, _SAID)
+        else:
+            await self._served(passage, relay, first_token, abandoned=True)
+
+    async def _unconfirmed(self, passage: Passage, failure: UpstreamFailed) -> None:
+        tries = (*passage.before, _failed_try(passage, failure))
+        await self._outcomes.unconfirmed(passage.admitted, failure, backend=passage.backend, tries=tries)
 
     async def _served(self, passage: Passage, relay: Relay, first_token: float | None, *, abandoned: bool) -> None:
         """Books a stream by its last usage report, else by the events counted."""
@@ -101,3 +114,14 @@ class Streaming:
             abandoned=abandoned,
             first_token_ms=first_token,
         )
+
+
+def _of_unknown_cost(relay: Relay) -> bool:
+    """Whether the backend said that its answer broke, and not at its end what it used until then."""
+    return relay.failed and not (relay.done and relay.usage is not None)
+
+
+def _failed_try(passage: Passage, failure: UpstreamFailed) -> Try:
+    tried = passage.tried(200, failure.code)
+    passage.way.claim.failed(slow=tried.ms > SLOW_MS)
+    return tried

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from api.router.faces.face import Relay
+from domain.facts import Usage
 
 STREAMS = Path(__file__).parent / "streams"
 
@@ -35,6 +36,11 @@ def told(relay: Relay, *pieces: bytes) -> tuple[bytes, bytes]:
     return passed, relay.rest()
 
 
+def told_of(relay: Relay) -> tuple[Usage | None, int, bool, bool]:
+    """What it found: the usage, how many pieces, whether there was an end and whether an error."""
+    return relay.usage, relay.pieces, relay.done, relay.failed
+
+
 def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
     """In one piece, in two at every byte, and byte by byte."""
     yield (data,)
@@ -51,5 +57,5 @@ def same_however_cut(make: Callable[[], Relay], data: bytes) -> tuple[Relay, byt
         relay = make()
         again = told(relay, *pieces)
         assert again == (passed, withheld), [len(piece) for piece in pieces[:2]]
-        assert (relay.usage, relay.pieces, relay.done) == (first.usage, first.pieces, first.done)
+        assert told_of(relay) == told_of(first)
     return first, passed, withheld

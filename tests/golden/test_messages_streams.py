@@ -30,6 +30,7 @@ def test_what_is_seen_is_what_was_sent_wherever_it_is_cut(name: str) -> None:
     assert passed + withheld == sent
     assert found.usage == (None if wanted["usage"] is None else Usage(**wanted["usage"]))
     assert (found.pieces, found.done) == (wanted["pieces"], wanted["done"])
+    assert found.failed is wanted.get("failed", False)
     assert withheld.startswith(b"event: message_stop") is found.done
 
 

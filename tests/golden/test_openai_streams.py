@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_stream import ChunkRelay
 from api.router.faces.face import Relay
 from api.router.faces.responses_stream import ResponsesRelay
 from api.router.faces.sse import MAX_EVENT
@@ -19,7 +19,7 @@ ALL = [(folder, name) for folder in FOLDERS for name in names(folder)]
 
 
 def relay(folder: str, asked: bool = True) -> Relay:
-    return ResponsesRelay(CEILING) if folder == "responses" else EventRelay(asked, CEILING)
+    return ResponsesRelay(CEILING) if folder == "responses" else ChunkRelay(asked, CEILING)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -36,6 +36,7 @@ def test_what_is_seen_is_what_was_sent_wherever_it_is_cut(folder: str, name: str
     assert passed + withheld == sent
     assert found.usage == (None if wanted["usage"] is None else Usage(**wanted["usage"]))
     assert (found.pieces, found.done) == (wanted["pieces"], wanted["done"])
+    assert found.failed is wanted.get("failed", False)
 
 
 @pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder, name in ALL if folder != "responses"])

@@ -73,6 +73,7 @@ def test_events_become_chunks_wherever_they_are_cut(name: str) -> None:
     wanted = MESSAGES[name]
     found, passed, withheld = same_however_cut(lambda: ChatOfMessages(True, CEILING), stream("messages", name))
     assert (found.usage, found.done, found.pieces) == (usage(wanted["usage"]), wanted["done"], wanted["pieces"])
+    assert found.failed is wanted.get("failed", False)
     chunks = [data for _, data in datas(passed)]
     if error := AS_CHAT[name].get("error"):
         assert (json.loads(chunks.pop())["error"]["code"], withheld) == (error, b"")
@@ -147,6 +148,7 @@ def test_chunks_become_events_wherever_they_are_cut(name: str) -> None:
     wanted = AS_MESSAGES[name]
     found, passed, withheld = same_however_cut(lambda: MessagesOfChat(CALL, CEILING), stream("chat_as_messages", name))
     assert (found.usage, found.done) == (usage(wanted["usage"]), wanted["done"])
+    assert found.failed is wanted.get("failed", False)
     events = list(datas(passed))
     if error := wanted.get("error"):
         kind, data = events.pop()

@@ -10,7 +10,8 @@ import pytest
 
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
-from api.router.faces.chat import ChatFace, parse_chat
+from api.router.faces.chat import ChatFace
+from api.router.faces.face import Face
 from api.router.failover import Failover
 from api.router.forward import Forward
 from api.router.heads import Heads
@@ -128,14 +129,16 @@ class House:
 
     async def chat(self, *, grant: int = 40, rates: Any = (), **asked: Any) -> None:
         fields = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **asked}
-        body = json.dumps(fields).encode()
-        request = parse_chat(body)
+        await self.ask(ChatFace(), fields, grant, rates)
+
+    async def ask(self, face: Face, fields: Any, grant: int = 40, rates: Any = (), hold: int = 500) -> None:
+        request = face.parse(json.dumps(fields).encode(), lambda _: None)
         identity = {
             "request": "req_1", "attempt": "req_1", "org": "acme", "project": "web", "user": None, "key": "key_1",
             "model": "m", "endpoint": "chat", "stream": request.call.stream, "accounted_at": NOON, "price": "m@1",
-            "hold": 500,
+            "hold": hold,
         }  # fmt: skip
-        granted = Granted(500, grant, SEEN, rates)
+        granted = Granted(hold, grant, SEEN, rates)
         admitted = Admitted("req_1", CALLER, request.call, PRICE, granted, 1, NOON, 0.0, grant < 40, identity)
         writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
@@ -144,7 +147,7 @@ class House:
         ways = Ways(BackendChoice(BackendStates()))
         failover = Failover(forward, outcomes, ways, self, self, self.known)
         way = ways.first(self.published, request, self.version)
-        await failover.carry(exchange, admitted, ChatFace(), way)
+        await failover.carry(exchange, admitted, face, way)
 
     async def _receive(self) -> dict[str, Any]:
         await self.left.wait()
@@ -327,6 +330,50 @@ async def test_a_stream_that_breaks_is_unconfirmed_and_says_so(house: House) -> 
     assert isinstance(house.fact(), RequestUnconfirmed)
     assert house.body.startswith(CONTENT + b'data: {"error":')
     assert DONE not in house.body
+
+
+ERROR = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "behind", [(), (DONE,), (UpstreamFailed("cut", sent=True),)], ids=["an end", "an announced end", "a break"]
+)
+async def test_a_stream_that_says_that_it_broke_is_unconfirmed(
+    house: House, behind: tuple[bytes | UpstreamFailed, ...]
+) -> None:
+    """Nobody knows what it cost, whatever comes behind the error; the caller gets the backend's own words and no others."""
+    house.answer = stream(CONTENT, ERROR, *behind)
+    await house.chat(stream=True)
+    fact = house.fact()
+    assert isinstance(fact, RequestUnconfirmed)
+    assert [(one.status, one.error) for one in fact.tries] == [(200, "upstream_error")]
+    assert house.body == CONTENT + ERROR + b"".join(data for data in behind if isinstance(data, bytes))
+    assert not house.out[-1]["more_body"]
+
+
+async def test_a_stream_that_says_that_it_broke_and_what_it_used_is_charged_that(house: House) -> None:
+    """Such a report is as good as any, at the announced end."""
+    house.answer = stream(CONTENT, ERROR, USAGE, DONE)
+    await house.chat(stream=True)
+    assert (house.fact().cost, house.fact().estimated, house.body) == (27, False, CONTENT + ERROR + DONE)
+
+
+async def test_a_caller_who_leaves_a_broken_stream_changes_nothing(house: House) -> None:
+    """Clients close the connection at an error: that is not a choice to pay for what was seen."""
+    house.answer = stream(CONTENT, ERROR, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: house.body == CONTENT + ERROR, "the error")
+    house.left.set()
+    await chatting
+    assert isinstance(house.fact(), RequestUnconfirmed)
+
+
+async def test_an_error_in_a_text_is_text(house: House) -> None:
+    """Also a member of that name that says nothing."""
+    told = CONTENT.replace(b'"hi"', b'"\\"error\\": {}"')
+    house.answer = stream(told, CONTENT.replace(b"{", b'{"error":null,', 1), USAGE, DONE)
+    await house.chat(stream=True)
+    assert house.fact().cost == 27
 
 
 async def test_a_connection_that_breaks_behind_the_end_changes_nothing(house: House) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_stream import ChunkRelay
 from domain.facts import Usage
 
 CONTENT = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
@@ -19,7 +19,7 @@ def usage(completion: int) -> bytes:
 def test_the_last_of_several_reports_counts_whoever_asked() -> None:
     """A report before the first token is not the final one, also where the caller asked for usage."""
     for asked in (True, False):
-        relay = EventRelay(asked, 1000)
+        relay = ChunkRelay(asked, 1000)
         passed = relay.feed(usage(0) + CONTENT + usage(50) + DONE)
         relay.end()
         assert relay.usage == LAST
@@ -29,7 +29,7 @@ def test_the_last_of_several_reports_counts_whoever_asked() -> None:
 def test_a_last_event_without_a_blank_line_is_an_event() -> None:
     """Usage at the very end of a stream that ends without a blank line is found, and hidden from who did not ask."""
     for asked in (True, False):
-        relay = EventRelay(asked, 1000)
+        relay = ChunkRelay(asked, 1000)
         passed = relay.feed(CONTENT + usage(50).rstrip())
         relay.end()
         assert relay.usage == LAST
@@ -39,7 +39,7 @@ def test_a_last_event_without_a_blank_line_is_an_event() -> None:
 
 def test_only_an_announced_end_is_one() -> None:
     """`done` follows from ``[DONE]`` alone, with or without its blank line."""
-    relay = EventRelay(False, 1000)
+    relay = ChunkRelay(False, 1000)
     relay.feed(CONTENT + usage(50))
     assert not relay.done
     relay.feed(b"data: [DONE]")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_stream import ChunkRelay
 from domain.facts import Usage
 
 CEILING = 1000
@@ -31,9 +31,9 @@ COMMENT = b": keep-alive\n\n"
 NAMED = b"event: message\nid: 4\n" + CONTENT
 
 
-def relayed(pieces: list[bytes], *, asked: bool) -> tuple[bytes, bytes, EventRelay]:
+def relayed(pieces: list[bytes], *, asked: bool) -> tuple[bytes, bytes, ChunkRelay]:
     """What passed while the stream came, what is owed at its end, and the relay."""
-    relay = EventRelay(asked, CEILING)
+    relay = ChunkRelay(asked, CEILING)
     passed = b"".join(relay.feed(piece) for piece in pieces)
     relay.end()
     return passed, relay.rest(), relay
@@ -186,7 +186,7 @@ def test_each_event_passes_when_it_is_whole_whatever_ends_its_lines(end: bytes, 
         passed, rest, relay = relayed([stream[:cut], stream[cut:]], asked=asked)
         assert _lines(passed + rest) == _lines(shown), cut
         assert (relay.usage, relay.pieces, relay.done) == (SERVED, 2, True)
-    relay = EventRelay(asked, CEILING)
+    relay = ChunkRelay(asked, CEILING)
     assert relay.feed(first + second) == shown[: shown.index(b"data: [DONE]")].replace(usage, b"")
     assert relay.feed(usage) + relay.feed(done) == b""
 
@@ -195,7 +195,7 @@ def test_each_event_passes_when_it_is_whole_whatever_ends_its_lines(end: bytes, 
 def test_line_ends_of_both_kinds_in_one_stream(first: bytes, second: bytes) -> None:
     """CR LF is one line end, and nothing else is."""
     lines = CONTENT.strip() + first
-    relay = EventRelay(False, CEILING)
+    relay = ChunkRelay(False, CEILING)
     if first + second == b"\r\n":
         assert relay.feed(lines + second) == b""
         assert relay.feed(b"\n") == lines + second + b"\n"

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import RouterError
-from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_stream import ChunkRelay
 from api.router.faces.chat_to_messages import ChatToMessages
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
@@ -117,9 +117,9 @@ class ChatCarriage(SameProtocol[ChatRequest]):
         """See `Carriage.answer`."""
         return usage_of_answer(body, ceiling), body
 
-    def relay(self, ceiling: int) -> EventRelay:
+    def relay(self, ceiling: int) -> ChunkRelay:
         """See `Carriage.relay`."""
-        return EventRelay(self._asked.wants_usage, ceiling)
+        return ChunkRelay(self._asked.wants_usage, ceiling)
 
 
 def wants_usage(fields: Fields) -> bool:

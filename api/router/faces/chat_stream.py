@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from api.router.faces.chat_usage import usage_of_chunk
-from api.router.faces.sse import BOUNDARY, data_of, last_boundary, unfinished
+from api.router.faces.sse import BOUNDARY, data_of, is_error, last_boundary, unfinished
 from domain.facts import Usage
 
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
@@ -20,12 +20,11 @@ _PASSED, _HIDDEN, _WITHHELD = b"passed", b"hidden", b"withheld"
 """What became of an event whose last byte so far is a CR: an LF that comes next belongs to it."""
 
 
-class EventRelay:
-    """One per stream. `usage` is the last report, `pieces` counts the events that carried something, `done` says that the
-    stream announced its end."""
+class ChunkRelay:
+    """See `Relay`. One per stream."""
 
     came_in: Usage | None = None
-    __slots__ = ("_asked", "_ceiling", "_half", "_tail", "_withheld", "done", "pieces", "usage")
+    __slots__ = ("_asked", "_ceiling", "_half", "_tail", "_withheld", "done", "failed", "pieces", "usage")
 
     def __init__(self, asked: bool, ceiling: int) -> None:
         self._asked, self._ceiling = asked, ceiling
@@ -33,7 +32,7 @@ class EventRelay:
         self._withheld: list[bytes] = []
         self.usage: Usage | None = None
         self.pieces = 0
-        self.done = False
+        self.done = self.failed = False
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream so far may go to the caller now."""
@@ -60,7 +59,7 @@ class EventRelay:
 
     def _events(self, block: bytes) -> tuple[bytes, bytes]:
         """What may pass of whole events, and of the last one."""
-        if not self._withheld and b'"usage"' not in block and b"[DONE]" not in block:
+        if not self._withheld and b'"usage"' not in block and b"[DONE]" not in block and b'"error"' not in block:
             self.pieces += block.startswith(b"data:") + block.count(b"\ndata:") + block.count(b"\rdata:")
             return block, block
         passed, event, start = [], b"", 0
@@ -83,6 +82,8 @@ class EventRelay:
 
     def _event(self, event: bytes) -> bytes:
         data = data_of(event)
+        if b'"error"' in data and is_error(data):
+            self.failed = True
         if self._withheld or data == b"[DONE]":
             self.done = self.done or data == b"[DONE]"
             self._withhold(event, data)

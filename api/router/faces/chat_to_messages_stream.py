@@ -57,7 +57,7 @@ class ChatOfMessages:
     """See `Relay`. One per stream."""
 
     __slots__ = (
-        "_asked", "_call", "_calls", "_events", "_failed", "_finished", "_head", "_usage", "_wordless", "done", "pieces",
+        "_asked", "_call", "_calls", "_events", "_finished", "_head", "_usage", "_wordless", "done", "failed", "pieces",
     )  # fmt: skip
 
     def __init__(self, asked: bool, ceiling: int) -> None:
@@ -67,9 +67,9 @@ class ChatOfMessages:
         self._calls, self._call = 0, False
         self._wordless = True
         """Nothing has come of the input of the tool that is called now."""
-        self._finished = self._failed = False
+        self._finished = False
         self.pieces = 0
-        self.done = False
+        self.done = self.failed = False
 
     @property
     def usage(self) -> Usage | None:
@@ -89,7 +89,7 @@ class ChatOfMessages:
 
     def rest(self) -> bytes:
         """The end, if the answer came to one."""
-        if self._failed or not (self.done or self._finished):
+        if self.failed or not (self.done or self._finished):
             return b""
         usage = self._usage.usage
         if not self._asked or usage is None:
@@ -104,7 +104,7 @@ class ChatOfMessages:
             read = _event(data)
         except NOT_JSON:
             return b""
-        if self._failed or self.done:
+        if self.failed or self.done:
             self._count(read)
             return b""
         return self._chunks(read)
@@ -132,7 +132,7 @@ class ChatOfMessages:
             case "ping":
                 return _PING
             case "error":
-                self._failed = True
+                self.failed = True
                 return b"data: " + fault_shown(event.error or Fault()) + b"\n\n"
         return b""
 

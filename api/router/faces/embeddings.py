@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from api.router.errors import RouterError
-from api.router.faces.chat_stream import EventRelay
+from api.router.faces.chat_stream import ChunkRelay
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import Fields, field_of, fields_of, first_unlisted, model_of, texts
@@ -52,9 +52,9 @@ class EmbeddingsCarriage(SameProtocol[EmbeddingsRequest]):
         """See `Carriage.answer`."""
         return usage_of_answer(body, ceiling), body
 
-    def relay(self, ceiling: int) -> EventRelay:
+    def relay(self, ceiling: int) -> ChunkRelay:
         """See `Carriage.relay`. Nobody asks for a stream; a backend that sends one all the same is passed on."""
-        return EventRelay(True, ceiling)
+        return ChunkRelay(True, ceiling)
 
 
 def parse_embeddings(body: bytes) -> EmbeddingsRequest:

@@ -17,7 +17,8 @@ Header = Callable[[bytes], bytes | None]
 
 class Relay(Protocol):
     """One answer that streams. `usage` is the last report that can be true, `came_in` what a protocol told of the input before
-    there was one, `pieces` counts the events that carried something, `done` says that the stream announced its end."""
+    there was one, `pieces` counts the events that carried something, `done` says that the stream announced its end, `failed` that
+    it said that the answer broke."""
 
     @property
     def usage(self) -> Usage | None: ...
@@ -30,6 +31,9 @@ class Relay(Protocol):
 
     @property
     def done(self) -> bool: ...
+
+    @property
+    def failed(self) -> bool: ...
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream so far may go to the caller now."""

@@ -1,18 +1,12 @@
-"""Relays a stream of Anthropic's events: finds usage, withholds the end.
-
-Events pass as they come, byte for byte. From ``message_stop`` on they are withheld until the completion is durable.
-"""
+"""Relays a stream of Anthropic's events: finds usage, withholds the end, which is ``message_stop``."""
 
 import msgspec
 from msgspec import Raw
 
 from api.router.errors import NOT_JSON
+from api.router.faces.event_relay import EventRelay
 from api.router.faces.messages_usage import Report, joined, usage_of
-from api.router.faces.sse import Events, data_of, events_of
 from domain.facts import Usage
-
-_PIECE = b'content_block_delta"'
-"""In the data of every event that carries something, and nowhere else: a quote in a text has a backslash before it."""
 
 
 class _Message(msgspec.Struct):
@@ -70,16 +64,15 @@ def _read(said: Raw) -> Report | None:
     return report
 
 
-class MessagesRelay:
+class MessagesRelay(EventRelay):
     """See `Relay`. One per stream."""
 
-    __slots__ = ("_events", "_usage", "_withheld", "done", "pieces")
+    PIECE = b'content_block_delta"'
+    __slots__ = ("_usage",)
 
     def __init__(self, ceiling: int) -> None:
-        self._events, self._usage = Events(), UsageOfStream(ceiling)
-        self._withheld: list[bytes] = []
-        self.pieces = 0
-        self.done = False
+        super().__init__()
+        self._usage = UsageOfStream(ceiling)
 
     @property
     def usage(self) -> Usage | None:
@@ -89,38 +82,20 @@ class MessagesRelay:
     def came_in(self) -> Usage | None:
         return self._usage.came_in
 
-    def feed(self, data: bytes) -> bytes:
-        block = self._events.feed(data)
-        if not self._withheld and b"message_" not in block:
-            self.pieces += block.count(_PIECE)
-            return block
-        passed = [event for event in events_of(block) if self._passes(event)]
-        return b"".join(passed)
+    def _matters(self, data: bytes) -> bool:
+        return b"message_" in data or b'"error"' in data
 
-    def end(self) -> None:
-        if (event := self._events.end()) and self._passes(event):
-            self._withheld.append(event)
-
-    def rest(self) -> bytes:
-        return b"".join(self._withheld)
-
-    def _passes(self, event: bytes) -> bool:
-        data = data_of(event)
-        self.pieces += data.count(_PIECE)
-        self._look(data)
-        if not self.done:
-            return True
-        self._withheld.append(event)
-        return False
-
-    def _look(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> None:
         try:
             event = _event(data)
         except NOT_JSON:
             return
-        if event.type == "message_start" and event.message is not None:
-            self._usage.began(event.message.usage)
-        elif event.type == "message_delta":
-            self._usage.goes_on(event.usage)
-        elif event.type == "message_stop":
-            self.done = True
+        match event.type:
+            case "message_start" if event.message is not None:
+                self._usage.began(event.message.usage)
+            case "message_delta":
+                self._usage.goes_on(event.usage)
+            case "message_stop":
+                self.done = True
+            case "error":
+                self.failed = True

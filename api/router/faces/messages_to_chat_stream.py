@@ -47,6 +47,8 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     error: Fault | str | None = None
     usage: Raw = Raw(b"null")
+    type: str = ""
+    message: str = ""
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
@@ -57,17 +59,17 @@ class MessagesOfChat:
 
     came_in: Usage | None = None
     __slots__ = (
-        "_blocks", "_call", "_ceiling", "_events", "_failed", "_finish", "_refused", "_started", "done", "pieces", "usage",
+        "_blocks", "_call", "_ceiling", "_events", "_finish", "_refused", "_started", "done", "failed", "pieces", "usage",
     )  # fmt: skip
 
     def __init__(self, call: Call, ceiling: int) -> None:
         self._call, self._ceiling = call, ceiling
         self._events, self._blocks = Events(), Blocks()
-        self._started = self._refused = self._failed = False
+        self._started = self._refused = False
         self._finish: str | None = None
         self.usage: Usage | None = None
         self.pieces = 0
-        self.done = False
+        self.done = self.failed = False
 
     def feed(self, data: bytes) -> bytes:
         block = self._events.feed(data)
@@ -79,7 +81,7 @@ class MessagesOfChat:
 
     def rest(self) -> bytes:
         """The end, if the answer came to one."""
-        if self._failed or not self._started or (self._finish is None and not self.done):
+        if self.failed or not self._started or (self._finish is None and not self.done):
             return b""
         usage = usage_shown(self.usage or counted(self._call, self.pieces))
         stop = {"stop_reason": stop_of(self._finish, refused=self._refused), "stop_sequence": None}
@@ -89,7 +91,7 @@ class MessagesOfChat:
         data = data_of(sent)
         if data == b"[DONE]":
             self.done = True
-        if not data or self._failed:
+        if not data or self.failed:
             return b""
         try:
             chunk = _chunk(data)
@@ -100,9 +102,9 @@ class MessagesOfChat:
         return b"" if self.done else self._events_of(chunk)
 
     def _events_of(self, chunk: _Chunk) -> bytes:
-        if chunk.error is not None:
-            self._failed = True
-            fault = Fault(chunk.error) if isinstance(chunk.error, str) else chunk.error
+        if chunk.error is not None or chunk.type == "error":
+            self.failed = True
+            fault = chunk.error if isinstance(chunk.error, Fault) else Fault(chunk.error or chunk.message)
             return b"event: error\ndata: " + fault_shown(_status(fault), fault) + b"\n\n"
         if not chunk.choices:
             return b""

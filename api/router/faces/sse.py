@@ -2,6 +2,9 @@
 
 import re
 
+import msgspec
+
+from api.router.errors import NOT_JSON
 from domain.errors import UpstreamFailed
 
 BOUNDARY = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -41,6 +44,23 @@ def events_of(block: bytes) -> list[bytes]:
 def data_of(event: bytes) -> bytes:
     """The data of an event: empty for a comment."""
     return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+
+
+class _Told(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_told = msgspec.json.Decoder(_Told).decode
+
+
+def is_error(data: bytes) -> bool:
+    """Whether an event has a member `error`, or is of that type: so backends tell that an answer broke."""
+    try:
+        told = _told(data)
+    except NOT_JSON:
+        return False
+    return bytes(told.error) != b"null" or bytes(told.type) == b'"error"'
 
 
 class Events:
