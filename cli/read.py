@@ -21,7 +21,7 @@ from cli.wiring_distributed import PATIENCE
 from cli.wiring_read_distributed import NEEDED, open_distributed_reads
 from infra.adapters.clickhouse import check_named
 from infra.adapters.clock import SteadyClock
-from infra.adapters.kafka_reader import KafkaLogReader
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.secrets import InstallationSecrets
 from projections.keyring import Keyring
 from projections.ports import CONTROL
@@ -66,7 +66,7 @@ async def _open(
     assert settings.kafka is not None
     assert settings.secret is not None
     keyring, secrets = Keyring(), InstallationSecrets(settings.secret.get_secret_value().encode())
-    follower = ControlFollower(keyring, KafkaLogReader(settings.kafka, CONTROL, patience=PATIENCE))
+    follower = ControlFollower(keyring, KafkaBulkReader(settings.kafka, CONTROL, patience=PATIENCE))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(follower.close)
         await stack.enter_async_context(running(failed, {"keyring": follower.run}))

@@ -7,8 +7,8 @@ from commands.fact_writer import FactWriter
 from domain.errors import Unavailable
 from infra.adapters.clock import SteadyClock
 from infra.adapters.ids import new_id
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_facts import KafkaFactLog
-from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.kafka_topics import check_topics
 from infra.adapters.secrets import InstallationSecrets
 from projections.keyring import Keyring
@@ -60,7 +60,7 @@ def core_of(settings: Settings) -> Core:
         clock=clock,
         secrets=InstallationSecrets(secret),
         keyring=keyring,
-        follower=ControlFollower(keyring, KafkaLogReader(settings.kafka, CONTROL, patience=PATIENCE)),
+        follower=ControlFollower(keyring, KafkaBulkReader(settings.kafka, CONTROL, patience=PATIENCE)),
         log=log,
         writer=FactWriter(log, clock, new_id),
     )

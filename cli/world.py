@@ -22,8 +22,8 @@ from cli.worker import configure_logs
 from domain.credential import ADMIN, well_formed
 from domain.errors import Unauthenticated
 from infra.adapters.clock import SteadyClock
+from infra.adapters.kafka_bulk import KafkaBulkReader
 from infra.adapters.kafka_headers import linked
-from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.postgres_views import PostgresViews
 from infra.adapters.row_parking import RowParking
 from infra.adapters.row_views import Catalog, RowStore
@@ -85,7 +85,7 @@ async def _open(
         runner = FaustRunner(kafka, [lane], linked, failed, GROUP)
         stack.push_async_callback(runner.stop)
         await runner.start()
-        follower = ControlFollower(keyring, KafkaLogReader(kafka, CONTROL, patience=PATIENCE))
+        follower = ControlFollower(keyring, KafkaBulkReader(kafka, CONTROL, patience=PATIENCE))
         stack.push_async_callback(follower.close)
         await stack.enter_async_context(running(failed, {"keyring": follower.run}))
         metrics.gauge(

@@ -45,13 +45,17 @@ def taken(used: Consumer, wanted: int, patience: float) -> list[Message]:
     deadline = monotonic() + patience
     while True:
         found = used.consume(wanted, _POLL_SECONDS)
-        for message in found:
-            if (error := message.error()) is not None:
-                raise KafkaException(error)
         if found:
-            return found
+            return [sound(message) for message in found]
         if monotonic() > deadline:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def sound(message: Message) -> Message:
+    """`message`, if it is one and not an error. Raises `KafkaException`."""
+    if (error := message.error()) is not None:
+        raise KafkaException(error)
+    return message
 
 
 def records(partition: int, messages: Sequence[Message], *, chained: bool) -> list[Record]:

@@ -222,6 +222,32 @@ class TestReadInBulk(ReaderContract):
 
     kind = KafkaBulkReader
 
+    async def test_one_partition_is_followed(self, servers: str) -> None:
+        """What is waited for is what is read next: in order, once, wherever else was read meanwhile."""
+        topic = new_topic(servers, 1)
+        log = KafkaFactLog(servers, topic, patience=20.0)
+        reader = KafkaBulkReader(servers, topic, 1, patience=20.0)
+        try:
+            assert not reader.wait([0], 0.1)
+            bodies = [envelope() for _ in range(300)]
+            appending = asyncio.gather(*(log.append(0, body) for body in bodies))
+            offset = 0
+            while offset < 300:
+                assert await asyncio.to_thread(reader.wait, [offset], PATIENCE)
+                assert await asyncio.to_thread(reader.wait, [offset], PATIENCE)
+                if offset > 5 and offset % 3 == 0:
+                    assert [record.value for record in reader.read(0, 4, 2)] == bodies[4:6]
+                found = reader.read(0, offset, 7)
+                assert [record.offset for record in found] == list(range(offset, offset + len(found)))
+                assert [record.value for record in found] == bodies[offset : offset + len(found)]
+                offset += len(found)
+            await appending
+            assert not reader.wait([300], 0.1)
+            assert reader.ends() == [300]
+        finally:
+            reader.close()
+            await log.close()
+
 
 class TestOutage:
     async def test_the_broker_is_killed_under_appends(self, stack: Stack, servers: str, topic: str) -> None:
