@@ -123,6 +123,7 @@ class RateContract(Gates):
         """Never with the first, however the gate counts them together."""
         two = (rate(kind, 2),)
         async with self.house() as house:
+            house.clock.advance(0.02)
             await house.hold("first", rates=two, tokens=1)
             house.clock.advance(0.06)
             await house.hold("second", rates=two, tokens=1)
