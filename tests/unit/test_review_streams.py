@@ -26,6 +26,18 @@ def test_the_last_of_several_reports_counts_whoever_asked() -> None:
         assert (passed + relay.rest()).count(b'"usage"') == (2 if asked else 0)
 
 
+def test_words_behind_an_early_report_pass_at_once() -> None:
+    """To who asked for usage, with the report before them: only the last one waits for the books, and each piece is counted."""
+    relay = ChunkRelay(True, 1000)
+    assert relay.feed(usage(0)) == b""
+    assert relay.feed(CONTENT) == usage(0) + CONTENT
+    assert relay.feed(CONTENT) == CONTENT
+    assert relay.feed(usage(50) + b": still here\n\n") == b""
+    assert relay.feed(DONE) == b""
+    relay.end()
+    assert (relay.pieces, relay.rest()) == (2, usage(50) + b": still here\n\n" + DONE)
+
+
 def test_a_last_event_without_a_blank_line_is_an_event() -> None:
     """Usage at the very end of a stream that ends without a blank line is found, and hidden from who did not ask."""
     for asked in (True, False):

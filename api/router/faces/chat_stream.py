@@ -1,7 +1,7 @@
 """Relays a stream's server-sent events: finds usage, hides it from callers who did not ask, withholds the end.
 
-Whole events pass as they come, byte for byte. From ``[DONE]`` on (and the chunk that holds nothing but usage) bytes are
-withheld until the completion is durable: `rest` is what is still owed to the caller then.
+Whole events pass as they come, byte for byte. From ``[DONE]`` on bytes are withheld until the completion is durable, and so is a
+chunk that holds nothing but usage, until another one comes: `rest` is what is still owed to the caller then.
 """
 
 import re
@@ -84,26 +84,28 @@ class ChunkRelay:
         data = data_of(event)
         if b'"error"' in data and is_error(data):
             self.failed = True
-        if self._withheld or data == b"[DONE]":
-            self.done = self.done or data == b"[DONE]"
+        if self.done or data == b"[DONE]":
+            self.done = True
             self._withhold(event, data)
             return b""
+        if not data:  # a comment carries nothing
+            return self._behind(event) if self._withheld else event
         if b'"usage"' not in data:
-            self.pieces += bool(data)  # a comment carries nothing
-            return event
+            self.pieces += 1
+            return self._passed(event)
         if _NULL_USAGE.search(data):
             self.pieces += 1
-            return event if self._asked else _NULL_USAGE.sub(b"", event)
+            return self._passed(event if self._asked else _NULL_USAGE.sub(b"", event))
+        return self._reporting(event, data)
+
+    def _reporting(self, event: bytes, data: bytes) -> bytes:
         usage, alone = usage_of_chunk(data, self._ceiling)
-        if usage is not None:
-            self.usage = usage
+        self.usage = usage or self.usage
         if alone:
-            if self._asked:
-                self._withheld.append(event)
-            return b""
+            return self._behind(event) if self._asked else b""
         self.pieces += 1
         if usage is None or self._asked:
-            return event
+            return self._passed(event)
         try:
             chunk = _members(data)
         except UnicodeDecodeError:  # a name that is no text: better shown with its usage than not at all
@@ -111,8 +113,19 @@ class ChunkRelay:
         del chunk["usage"]
         return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
 
+    def _passed(self, event: bytes) -> bytes:
+        """A report on its own was not the end after all if more comes: it passes with that."""
+        if not self._withheld:
+            return event
+        before, self._withheld = self._withheld, []
+        return b"".join(before) + event
+
+    def _behind(self, event: bytes) -> bytes:
+        self._withheld.append(event)
+        return b""
+
     def _withhold(self, event: bytes, data: bytes) -> None:
-        """The last report counts, also behind one that is withheld."""
+        """The last report counts, also behind the end."""
         alone = False
         if b'"usage"' in data:
             usage, alone = usage_of_chunk(data, self._ceiling)
