@@ -54,7 +54,7 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def total(self) -> int:
         """All tokens."""
-        return self.input + self.cached_input + self.cache_write + self.output + self.reasoning
+        return self.all_input + self.all_output
 
 
 class Try(Struct, frozen=True, kw_only=True, omit_defaults=True):

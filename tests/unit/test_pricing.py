@@ -5,7 +5,7 @@ from math import ceil
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from domain.facts import Usage
 from domain.pricing import Price, cost_of, worst_base, worst_unit
@@ -39,6 +39,12 @@ def exact(price: Price, usage: Usage) -> Fraction:
         rate = getattr(price, name)
         total += Fraction(getattr(usage, name)) * (getattr(price, WHOLE[name]) if rate is None else rate) / 10**6
     return total
+
+
+@given(usages)
+def test_every_class_is_among_all_tokens(usage: Usage) -> None:
+    """And in one half of them only."""
+    assert usage.total == usage.all_input + usage.all_output == sum(astuple(usage))
 
 
 @given(prices, usages)
