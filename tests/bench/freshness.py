@@ -1,12 +1,12 @@
 """How long after its answer a request is in the read API, while others go through at a steady rate."""
 
 import asyncio
-import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from tests.bench.processes import on_cores
 from tests.http1 import Answer, Http
 
 PER_SECOND = 200
@@ -85,9 +85,5 @@ async def _measured(gateway: str, read: str, admin: str, key: str, plain: str, s
 
 def measured(gateway: str, read: str, admin: str, key: str, plain: str, seconds: float, cores: Sequence[int]) -> Fresh:
     """The client runs on `cores`."""
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
+    with on_cores(cores):
         return asyncio.run(_measured(gateway, read, admin, key, plain, seconds))
-    finally:
-        os.sched_setaffinity(0, mine)

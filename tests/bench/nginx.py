@@ -34,11 +34,13 @@ def backend(folder: Path, port: int) -> Path:
     )
 
 
-def proxy(folder: Path, port: int, upstream: int) -> Path:
-    """Passes everything on."""
+def proxy(folder: Path, port: int, plain: int, streaming: int) -> Path:
+    """Passes everything on, byte by byte as it comes: to `streaming` what is under ``/streams/``, to `plain` the rest."""
+    passed = 'proxy_http_version 1.1; proxy_buffering off; proxy_set_header connection "";'
     return config(
         folder,
-        f"upstream model {{ server 127.0.0.1:{upstream}; keepalive 256; }}\n"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://model; proxy_http_version 1.1;"
-        ' proxy_set_header connection ""; } }',
+        f"upstream plain {{ server 127.0.0.1:{plain}; keepalive 256; }}\n"
+        f"upstream streaming {{ server 127.0.0.1:{streaming}; keepalive 256; }}\n"
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://plain; {passed} }}\n"
+        f"location /streams/ {{ proxy_pass http://streaming/; {passed} }} }}",
     )

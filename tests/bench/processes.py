@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +54,17 @@ def wait_for(url: str, log: Path, patience: float = 30.0) -> None:
     raise RuntimeError(f"{url} does not answer:\n{log.read_text()[-3000:]}")
 
 
+@contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """This process, and what it starts, runs on `cores` meanwhile."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
 def pin(pid: int, core: int) -> None:
     """All threads of a process to a core; those that it starts later go with them."""
     for thread in os.listdir(f"/proc/{pid}/task"):
@@ -76,6 +87,12 @@ def own_cpu_seconds(pid: int) -> float:
     """User and system time of one process alone."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of one process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def children(pid: int) -> list[int]:

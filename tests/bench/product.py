@@ -10,12 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.backends import Backends
+from tests.bench.calls import GATEWAY, MODEL, STREAM_MODEL
 from tests.bench.processes import free_port, process, wait_for
+
+_PATIENCE = 300.0
+"""Seconds: a folder with a long past is folded at the start."""
+
+GOVERNED, UNBUDGETED = "T1, T2, T3", "T1, T3"
+"""Tiers of a request whose key has a hard budget in scope, and of one whose key has none. Both are recorded durably."""
+
+ORG, FREE = "bench", "free"
+"""Organizations: with a hard budget, and with none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Service keys: one with a hard budget in scope, one with none."""
+
+    budget: str
+    free: str
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server, its admin key and a service key with a hard budget in scope."""
+    """A running server and its admin key."""
 
     url: str
     pid: int
@@ -31,17 +50,24 @@ class Server:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
 
-    def set_up(self, backend: str) -> str:
-        """One model on `backend`, one organization with a hard monthly budget; its service key."""
-        self.call("PUT", "/admin/v1/backends/bench", {"url": f"{backend}/v1", "protocol": "openai"})
-        model = {"routes": [{"backend": "bench", "upstream_model": "bench"}], "max_output_tokens": 4096}
-        self.call("PUT", "/admin/v1/models/bench", {**model, "context_tokens": 128_000})
-        self.call("PUT", "/admin/v1/prices/bench", {"input_usd": "1", "output_usd": "2"})
-        self.call("POST", "/admin/v1/orgs", {"id": "bench", "name": "bench"})
+    def set_up(self, backends: Backends) -> Keys:
+        """A model on each backend, and two organizations: one with a hard monthly budget, one with none."""
+        for model, url in ((MODEL, backends.plain), (STREAM_MODEL, backends.streaming)):
+            self.call("PUT", f"/admin/v1/backends/{model}", {"url": f"{url}/v1", "protocol": "openai"})
+            routes = [{"backend": model, "upstream_model": model}]
+            limits = {"max_output_tokens": 4096, "context_tokens": 128_000}
+            self.call("PUT", f"/admin/v1/models/{model}", {"routes": routes, **limits})
+            self.call("PUT", f"/admin/v1/prices/{model}", {"input_usd": "1", "output_usd": "2"})
+        for org in (ORG, FREE):
+            self.call("POST", "/admin/v1/orgs", {"id": org, "name": org})
+            self.call("POST", f"/admin/v1/orgs/{org}/projects", {"id": "main", "name": "main"})
         budget = {"scope": {"kind": "org"}, "limit_usd": "9000000", "period": "month", "mode": "hard"}
-        self.call("PUT", "/admin/v1/orgs/bench/budgets/cap", budget)
-        self.call("POST", "/admin/v1/orgs/bench/projects", {"id": "main", "name": "main"})
-        secret: str = self.call("POST", "/admin/v1/orgs/bench/keys", {"name": "k", "project": "main"})["secret"]
+        self.call("PUT", f"/admin/v1/orgs/{ORG}/budgets/cap", budget)
+        return Keys(self._key(ORG), self._key(FREE))
+
+    def _key(self, org: str) -> str:
+        body = {"name": "k", "project": "main"}
+        secret: str = self.call("POST", f"/admin/v1/orgs/{org}/keys", body)["secret"]
         return secret
 
     def rebuild(self, name: str) -> str:
@@ -69,13 +95,13 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path, core: int) -> Iterator[Server]:
-    """`tollhouse serve`, both of its processes on one core."""
+def server(folder: Path) -> Iterator[Server]:
+    """`tollhouse serve` on the data folder in `folder`, both of its processes on one core."""
     port, data, log = free_port(), folder / "data", folder / "serve.log"
     command = [sys.executable, "-m", "cli.main", "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}"]
-    with process(command, core, log) as child:
-        wait_for(f"http://127.0.0.1:{port}/readyz", log)
-        key = (data / "admin.key").read_text().strip()
-        found = Server(f"http://127.0.0.1:{port}", child.pid, key, data)
-        wait_for(f"{found.url}/read/v1/orgs/none/budgets", log)
+    with process(command, GATEWAY, log) as child:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/readyz", log, _PATIENCE)
+        found = Server(url, child.pid, (data / "admin.key").read_text().strip(), data)
+        wait_for(f"{url}/read/v1/orgs/none/budgets", log)
         yield found

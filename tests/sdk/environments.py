@@ -1,18 +1,13 @@
-"""Where the clients live: a virtual environment and a `node_modules` of their own, outside the product's.
+"""Where the clients live: a virtual environment and a `node_modules` of their own, in `.data/clients`."""
 
-They are made once for each set of pinned versions, in `.data/clients`, by the ordinary clients of their registries.
-"""
-
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.pinned import from_npm, from_pypi, made_once
+
 CLIENTS = Path(__file__).with_name("clients")
-ROOT = Path(__file__).resolve().parents[2]
 
 _PYTHON, _NODE = CLIENTS / "requirements.txt", CLIENTS / "package.json"
 
@@ -48,31 +43,15 @@ def installed() -> Path:
     for tool, package in (("node", "nodejs"), ("npm", "npm"), ("curl", "curl")):
         if shutil.which(tool) is None:
             raise RuntimeError(f"{tool} is missing: apt-get install {package}")
-    pins = _PYTHON.read_bytes() + _NODE.read_bytes() + sys.version.encode()
-    folder = ROOT / ".data" / "clients" / hashlib.sha256(pins).hexdigest()[:12]
-    if not (folder / "ready").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _install(folder)
-        (folder / "ready").touch()
+    folder = made_once("clients", _PYTHON.read_bytes() + _NODE.read_bytes(), _install)
     for script in CLIENTS.glob("*.mjs"):
         shutil.copy(script, folder / "node" / script.name)
     return folder
 
 
 def _install(folder: Path) -> None:
-    node = folder / "node"
-    node.mkdir(parents=True)
-    shutil.copy(_NODE, node / "package.json")
-    _run("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent", cwd=node)
-    _run(sys.executable, "-m", "venv", str(folder / "python"), cwd=folder)
-    pip = [str(folder / "python" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run(*pip, "-r", str(_PYTHON), cwd=folder)
-
-
-def _run(*command: str, cwd: Path) -> None:
-    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])} failed: {ran.stderr[-2000:]}")
+    from_npm(folder / "node", _NODE)
+    from_pypi(folder / "python", _PYTHON)
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Set
 
-from tests.sdk.environments import ALL, CLIENTS, ROOT, Client, versions
+from tests.pinned import ROOT
+from tests.sdk.environments import ALL, CLIENTS, Client, versions
 
 DOCUMENT = ROOT / "docs" / "clients.md"
 CHECKS = (
