@@ -38,7 +38,7 @@ def answer(usage: Any) -> bytes:
             Usage(input=1),
         ),
         ({"prompt_tokens": CEILING, "completion_tokens": CEILING}, Usage(input=CEILING, output=CEILING)),
-        ({"prompt_tokens": 3, "total_tokens": 99, "cost": 1.5, "prompt_tokens_details": {"text_tokens": 7}}, Usage(input=3)),
+        ({"prompt_tokens": 3, "total_tokens": 3, "cost": 1.5, "prompt_tokens_details": {"text_tokens": 7}}, Usage(input=3)),
         (
             {"prompt_tokens": 30, "completion_tokens": 20, "prompt_tokens_details": {"audio_tokens": 4, "image_tokens": 5},
              "completion_tokens_details": {"audio_tokens": 6, "reasoning_tokens": 3, "rejected_prediction_tokens": 2}},
@@ -61,6 +61,40 @@ def answer(usage: Any) -> bytes:
 def test_classes_are_disjoint(report: Any, expected: Usage) -> None:
     """Cached and cache-written tokens, sound and pictures are part of the prompt, reasoning and sound part of the completion;
     what was cached stays so where it must have been sound or picture too; other members are passed over."""
+    assert usage_of_answer(answer(report), CEILING) == expected
+    assert usage_of_chunk(answer(report), CEILING)[0] == expected
+
+
+def beyond(total: Any, reasoning: int | None, completion: int = 4) -> dict[str, Any]:
+    details = None if reasoning is None else {"reasoning_tokens": reasoning}
+    return {
+        "prompt_tokens": 10,
+        "completion_tokens": completion,
+        "total_tokens": total,
+        "completion_tokens_details": details,
+    }
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (beyond(94, 80), Usage(input=10, output=4, reasoning=80)),
+        (beyond(17, 3), Usage(input=10, output=4, reasoning=3)),
+        (beyond(94, None), Usage(input=10, output=4, reasoning=80)),
+        (beyond(70, 60, completion=0), Usage(input=10, reasoning=60)),
+        (beyond(14, 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(94, 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(1, 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(CEILING * 2, None), Usage(input=10, output=4)),
+        (beyond("94", 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(31.5, 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(True, 3), Usage(input=10, output=1, reasoning=3)),
+        (beyond(14, 80), None),
+    ],
+)
+def test_reasoning_that_only_the_total_has_is_counted(report: Any, expected: Usage | None) -> None:
+    """Some backends leave it out of the completion: it is told beside it, or shows in the total alone. A total that says anything
+    else is passed over."""
     assert usage_of_answer(answer(report), CEILING) == expected
     assert usage_of_chunk(answer(report), CEILING)[0] == expected
 

@@ -1,5 +1,7 @@
 """Usage as OpenAI's protocol reports it, turned into Tollhouse's disjoint token classes."""
 
+from typing import Any
+
 import msgspec
 
 from api.router.errors import NOT_JSON
@@ -24,12 +26,13 @@ class CompletionDetails(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """The ``usage`` member of an answer or of a stream's chunk."""
+    """The ``usage`` member of an answer or of a stream's chunk. A total that is none is passed over."""
 
     prompt_tokens: int
     completion_tokens: int = 0
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    total_tokens: Any = None
 
 
 class _Answer(msgspec.Struct):
@@ -82,16 +85,30 @@ def _tells_usage_alone(data: bytes) -> bool:
 
 def usage_of(report: Report | None, ceiling: int) -> Usage | None:
     """A negative, inconsistent or impossibly large report is no report."""
-    if report is None or max(report.prompt_tokens, report.completion_tokens) > ceiling:
+    if report is None:
         return None
     prompt, completion = report.prompt_tokens_details or _NO_PROMPT, report.completion_tokens_details or _NO_COMPLETION
+    put_out, reasoning = report.completion_tokens, completion.reasoning_tokens or 0
+    beyond = _beyond(report, reasoning)
+    if beyond and put_out + beyond <= ceiling:
+        put_out, reasoning = put_out + beyond, beyond
+    if max(report.prompt_tokens, put_out) > ceiling:
+        return None
     return usage_told(
         report.prompt_tokens,
-        report.completion_tokens,
+        put_out,
         cached=prompt.cached_tokens or 0,
         written=prompt.cache_write_tokens or 0,
         audio=prompt.audio_tokens or 0,
         image=prompt.image_tokens or 0,
-        reasoning=completion.reasoning_tokens or 0,
+        reasoning=reasoning,
         spoken=completion.audio_tokens or 0,
     )
+
+
+def _beyond(report: Report, reasoning: int) -> int:
+    """Reasoning that is no part of the completion, but of the total only: xAI reports it so, and Google without a name for it."""
+    if type(report.total_tokens) is not int:
+        return 0
+    beyond = report.total_tokens - report.prompt_tokens - report.completion_tokens
+    return beyond if beyond > 0 and reasoning in (0, beyond) else 0

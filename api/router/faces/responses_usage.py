@@ -1,5 +1,7 @@
 """Usage as OpenAI's responses report it, turned into Tollhouse's disjoint token classes."""
 
+from typing import Any
+
 import msgspec
 
 from api.router.errors import NOT_JSON
@@ -15,6 +17,7 @@ class Report(msgspec.Struct):
     output_tokens: int = 0
     input_tokens_details: PromptDetails | None = None
     output_tokens_details: CompletionDetails | None = None
+    total_tokens: Any = None
 
 
 class Response(msgspec.Struct):
@@ -44,6 +47,10 @@ def usage_of_report(report: Report | None, ceiling: int) -> Usage | None:
     if report is None:
         return None
     same = ChatReport(
-        report.input_tokens, report.output_tokens, report.input_tokens_details, report.output_tokens_details
+        report.input_tokens,
+        report.output_tokens,
+        report.input_tokens_details,
+        report.output_tokens_details,
+        report.total_tokens,
     )
     return usage_of(same, ceiling)
