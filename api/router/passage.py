@@ -41,11 +41,12 @@ class Passage:
 
     def counted(self, output: int, came_in: Usage | None = None) -> Usage:
         """What is charged where no usage was reported: the input as far as it was told, else about what it has, and the output
-        counted, at most what was granted."""
+        counted, at most what was granted: as the dearer of what it may be."""
         admitted = self.admitted
         call = admitted.call
         known = came_in or Usage(input=call.estimated_input)
-        return replace(known, output=min(output, admitted.grant * call.choices))
+        output = min(output, admitted.grant * call.choices)
+        return replace(known, audio_output=output) if call.spoken else replace(known, output=output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,6 +323,13 @@ async def test_a_stream_without_usage_is_counted(house: House) -> None:
     assert (house.fact().usage.output, house.fact().estimated) == (3, True)
 
 
+async def test_what_may_be_sound_is_counted_as_sound(house: House) -> None:
+    """It costs more than text, and may have been it."""
+    house.answer = stream(CONTENT, CONTENT, DONE)
+    await house.chat(stream=True, modalities=["text", "audio"], audio={"voice": "alloy", "format": "pcm16"})
+    assert (house.fact().usage.audio_output, house.fact().usage.output, house.fact().estimated) == (2, 0, True)
+
+
 async def test_a_stream_that_breaks_is_unconfirmed_and_says_so(house: House) -> None:
     """An error event ends it, never ``[DONE]``: a torn answer must not look whole."""
     house.answer = stream(CONTENT, UpstreamFailed("cut", sent=True))
