@@ -11,6 +11,7 @@ from contextlib import suppress
 from api.router.answer_headers import stream_headers
 from api.router.errors import RouterError
 from api.router.faces.face import Relay
+from api.router.faces.sse import begins_with_error
 from api.router.passage import SLOW_MS, Failed, Passage
 from commands.outcomes import Outcomes
 from commands.ports import UpstreamResponse
@@ -50,7 +51,7 @@ class Streaming:
             while data := await response.chunk():
                 if passed := relay.feed(data):
                     if first_token is None:
-                        if _of_unknown_cost(relay):
+                        if _of_unknown_cost(relay) and begins_with_error(passed):
                             response.close()
                             return await self._broken(passage, _SAID)
                         first_token = round((time.monotonic() - began) * 1000, 3)

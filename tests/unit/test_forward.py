@@ -358,6 +358,14 @@ async def test_a_stream_that_says_that_it_broke_is_unconfirmed(
     assert not house.out[-1]["more_body"]
 
 
+async def test_words_that_come_with_the_error_reach_the_caller(house: House) -> None:
+    """However the network cuts a stream, it is the same to whoever reads it."""
+    house.answer = stream(CONTENT + ERROR)
+    await house.chat(stream=True)
+    assert isinstance(house.fact(), RequestUnconfirmed)
+    assert house.body == CONTENT + ERROR
+
+
 async def test_a_stream_that_says_that_it_broke_and_what_it_used_is_charged_that(house: House) -> None:
     """Such a report is as good as any, at the announced end."""
     house.answer = stream(CONTENT, ERROR, USAGE, DONE)

@@ -63,6 +63,15 @@ def is_error(data: bytes) -> bool:
     return bytes(told.error) != b"null" or bytes(told.type) == b'"error"'
 
 
+def begins_with_error(block: bytes) -> bool:
+    """Whether the first event that says something is an error: some backends answer 200 before they know whether they can answer
+    at all."""
+    for line in block.splitlines():
+        if line.startswith(b"data:"):
+            return is_error(line[5:])
+    return False
+
+
 class Events:
     """A stream, whatever pieces its bytes come in."""
 
