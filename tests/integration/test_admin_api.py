@@ -28,6 +28,7 @@ async def test_a_resource_lives_from_post_to_delete(house: House) -> None:
         "budget_status": 402,
         "limits": {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None, "models": {}},
         "status": "active",
+        "fallbacks": {},
     }
     assert made.headers["etag"] == '"1"'
     changed = await house.call("PATCH", "/orgs/acme", {"name": "Acme Inc", "budget_status": 429})

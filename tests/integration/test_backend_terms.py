@@ -86,15 +86,15 @@ async def test_the_same_prompt_cache_is_met_again(lab: Lab) -> None:
     fakes = {name: await lab.fake() for name in ("a", "b", "c")}
     key = await used(lab, {name: (fake.url, {}) for name, fake in fakes.items()})
 
-    async def spread(**asked: Any) -> set[str]:
-        answers = [await lab.chat(key, "m", max_tokens=5, **asked) for _ in range(12)]
+    async def spread(requests: int = 12, **asked: Any) -> set[str]:
+        answers = [await lab.chat(key, "m", max_tokens=5, **asked) for _ in range(requests)]
         return {answer.headers["x-tollhouse-backend"] for answer in answers}
 
     assert len(await spread(prompt_cache_key="conversation-1")) == 1
     assert len(await spread(header_x_tollhouse_sticky="conversation-1")) == 1
     different = [await spread(prompt_cache_key=f"conversation-{number}") for number in range(8)]
     assert len(set().union(*different)) > 1
-    assert await spread() == {"a", "b", "c"}
+    assert await spread(100) == {"a", "b", "c"}  # one of three is left out once in 10^17 times
 
 
 async def test_circuits_are_seen(lab: Lab) -> None:
