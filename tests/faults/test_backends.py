@@ -120,7 +120,7 @@ async def settled(lab: Lab, backends: Mapping[str, Backend]) -> dict[str, dict[s
         ]
         await lab.admin("POST", "/reconcile", {"records": record, "backend": name})
     return await eventually(
-        lambda: attempts(lab), lambda rows: all(row["outcome"] != "unconfirmed" for row in rows.values())
+        lambda: attempts(lab), lambda rows: all(row["outcome"] != "unconfirmed" for row in rows.values()), 120.0
     )
 
 

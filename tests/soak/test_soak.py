@@ -95,7 +95,7 @@ class Soak:
         def whole(rows: list[Row]) -> bool:
             return served <= {row.id for row in rows} and not any(row.outcome == "open" for row in rows)
 
-        rows = await eventually(lambda: self.lab.rows("acme"), whole, PATIENCE * 4)
+        rows = await eventually(lambda: self.lab.rows("acme"), whole, PATIENCE * 2)
         return {row.id: row for row in rows}
 
 
