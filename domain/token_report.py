@@ -36,3 +36,8 @@ def usage_told(
         image_input=image,
         audio_output=spoken,
     )
+
+
+def latest(told: Usage | None, before: Usage | None) -> Usage | None:
+    """What a stream has reported: the last report that was one. Zeros take nothing back of what was counted before."""
+    return before if told is None or (before is not None and not told.total) else told

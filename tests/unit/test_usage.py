@@ -10,6 +10,7 @@ from msgspec import structs
 
 from api.router.faces.chat_usage import usage_of_answer, usage_of_chunk
 from domain.facts import Usage
+from domain.token_report import latest
 
 CEILING = 100
 
@@ -185,3 +186,12 @@ def test_no_token_is_lost_or_made(
     assert usage.audio_input <= audio
     assert usage.image_input <= image
     assert min(structs.astuple(usage)) >= 0
+
+
+def test_the_last_report_counts_and_zeros_take_nothing_back() -> None:
+    """Some backends end a stream with a report of nothing, behind the real one."""
+    first, more, nothing = Usage(input=3), Usage(input=3, output=4), Usage()
+    assert latest(more, first) == more
+    assert latest(None, first) == first
+    assert latest(nothing, more) == more
+    assert latest(nothing, None) == nothing

@@ -11,6 +11,7 @@ import msgspec
 from api.router.faces.chat_usage import usage_of_chunk
 from api.router.faces.sse import BOUNDARY, data_of, is_error, last_boundary, unfinished
 from domain.facts import Usage
+from domain.token_report import latest
 
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -100,7 +101,7 @@ class ChunkRelay:
 
     def _reporting(self, event: bytes, data: bytes) -> bytes:
         usage, alone = usage_of_chunk(data, self._ceiling)
-        self.usage = usage or self.usage
+        self.usage = latest(usage, self.usage)
         if alone:
             return self._behind(event) if self._asked else b""
         self.pieces += 1
@@ -129,6 +130,6 @@ class ChunkRelay:
         alone = False
         if b'"usage"' in data:
             usage, alone = usage_of_chunk(data, self._ceiling)
-            self.usage = usage or self.usage
+            self.usage = latest(usage, self.usage)
         if self._asked or not alone:
             self._withheld.append(event)

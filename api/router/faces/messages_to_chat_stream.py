@@ -17,6 +17,7 @@ from api.router.faces.messages_to_chat_blocks import Blocks, event
 from api.router.faces.sse import Events, data_of, events_of
 from commands.admission import Call
 from domain.facts import Usage
+from domain.token_report import latest
 
 
 class _Function(msgspec.Struct):
@@ -98,7 +99,7 @@ class MessagesOfChat:
         except NOT_JSON:
             return b""
         if bytes(chunk.usage) != b"null":
-            self.usage = usage_of_chunk(data, self._ceiling)[0] or self.usage
+            self.usage = latest(usage_of_chunk(data, self._ceiling)[0], self.usage)
         return b"" if self.done else self._events_of(chunk)
 
     def _events_of(self, chunk: _Chunk) -> bytes:

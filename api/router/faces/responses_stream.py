@@ -11,6 +11,7 @@ from api.router.faces.event_relay import EventRelay
 from api.router.faces.responses_usage import Event, usage_of_report
 from api.router.faces.sse import is_error
 from domain.facts import Usage
+from domain.token_report import latest
 
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MAYBE_END = re.compile(rb'"response\.(?:completed|incomplete|failed)"')
@@ -42,7 +43,7 @@ class ResponsesRelay(EventRelay):
         if event.type in _ENDS:
             self.done = True
             if event.response is not None:
-                self.usage = usage_of_report(event.response.usage, self._ceiling) or self.usage
+                self.usage = latest(usage_of_report(event.response.usage, self._ceiling), self.usage)
 
 
 class _Typed(msgspec.Struct):
