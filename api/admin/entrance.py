@@ -6,6 +6,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.admin.text import require_text
 from api.problems import problem, problem_of
 from commands.ports import Directory, Entry, Secrets
 from domain.credential import ADMIN, well_formed
@@ -79,7 +80,7 @@ class Entrance:
         return found
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        """The whole body. Raises `_Refused`."""
+        """The whole body. Raises `_Refused`, and `Invalid` naming a string that is no text."""
         too_large = _Refused(413, "request_too_large", f"the body is larger than {self._max_body} bytes")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._max_body:
@@ -97,7 +98,9 @@ class Entrance:
                 raise too_large
             chunks.append(chunk)
             more = message.get("more_body", False)
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        require_text(body)
+        return body
 
 
 class _Refused(Exception):

@@ -97,6 +97,32 @@ async def test_malformed_json_is_refused(house: House, text: str) -> None:
     assert answer.json()["errors"]
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "k", "project": "\ud800"}, "project"),
+        ({"name": "k", "models": ["m", "\udfff\ud800"]}, "models.1"),
+        ({"name": "k", "limits": {"\ud800": 1}}, "limits"),
+    ],
+)
+async def test_what_is_no_text_is_refused_by_its_field(house: House, body: Any, field: str) -> None:
+    """Half of a surrogate pair, in a value or a name, wherever it is: 400 naming where."""
+    await house.org()
+    json_type = {"content-type": "application/json"}
+    answer = await house.client.post("/admin/v1/orgs/acme/keys", content=json.dumps(body), headers=json_type)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_field")
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("name", [b"\xed\xa0\x80", b"\xff\xfe", b"\xc0\x80"])
+async def test_a_body_that_is_not_utf8_is_refused(house: House, name: bytes) -> None:
+    """400, and where it is not. (Python's own reader of JSON would take the first.)"""
+    content = b'{"id": "' + name + b'", "name": "x"}'
+    answer = await house.client.post("/admin/v1/orgs", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_field")
+    assert "byte 8" in answer.json()["errors"][0]["message"]
+
+
 async def test_a_body_over_the_limit_is_refused(house: House) -> None:
     """413 before anything is parsed, with a declared length and without."""
     large = b'{"id": "' + b"a" * (2 * 1024 * 1024) + b'"}'
