@@ -7,6 +7,7 @@ from cli import log_lines
 from cli.running import allow_many_files
 from cli.serving import needed, serve_process
 from cli.settings import Settings
+from cli.sharing import share
 from cli.wiring_distributed_gateway import open_gateway
 
 
@@ -15,6 +16,9 @@ def serve_gateway(settings: Settings) -> None:
     needed(settings, "gateway", "kafka", "redis", "secret")
     log_lines.configure()
     allow_many_files()
+    if settings.workers > 1:
+        uvloop.run(share(settings))
+        return
     metrics = Metrics()
     uvloop.run(
         serve_process(settings, metrics, lambda starting, failed: open_gateway(settings, metrics, starting, failed))

@@ -26,8 +26,11 @@ async def serve_app(
     signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     slow: SlowCallers | None = None,
     observe: Callable[[str, int, str], None] | None = None,
+    shared: bool = False,
 ) -> None:
     """Serves on HOST, PORT (or a unix socket's path) until one of `signals`, then finishes what is under way.
+
+    `shared`: other processes may listen at the same HOST, PORT.
 
     `ready` gets the base URL once requests are accepted; `stopping` is called when the end begins, to end what never ends
     by itself; `observe(endpoint, status, code)` counts what was refused before it was a request. Raises what `failed` holds if
@@ -52,7 +55,7 @@ async def serve_app(
         config.uds = address
         listener, url = None, f"unix:{address}"
     else:
-        listener = _listen(address)
+        listener = listen(address, shared)
         host, port = listener.getsockname()[:2]
         url = f"http://{host}:{port}"
     server = _Server(config)
@@ -84,9 +87,10 @@ async def serve_app(
             loop.remove_signal_handler(number)
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
+def listen(address: tuple[str, int], shared: bool = False) -> socket.socket:
+    """A socket that listens, `shared` with others that share it. Raises `TollhouseError` (``address_in_use``)."""
     try:
-        return socket.create_server(address, backlog=8192, reuse_port=False)
+        return socket.create_server(address, backlog=8192, reuse_port=shared)
     except OSError as error:
         host, port = address
         number = error.errno or 0

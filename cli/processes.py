@@ -65,12 +65,17 @@ def _distributed(root: typer.Typer) -> None:
         run(load_settings())
 
     @root.command("gateway")
-    def gateway(listen: Listen = None) -> None:
+    def gateway(
+        listen: Listen = None,
+        workers: Annotated[
+            int | None, typer.Option("--workers", help="Gateways that share the port, one a core.", show_default=False)
+        ] = None,
+    ) -> None:
         """Run a gateway of distributed mode: it takes the requests of applications."""
         from cli.gateway import serve_gateway
         from cli.settings import load_settings
 
-        serve_gateway(load_settings({"listen": listen}))
+        serve_gateway(load_settings({"listen": listen, "workers": workers}))
 
     @root.command("control")
     def control(listen: Listen = None) -> None:

@@ -18,6 +18,7 @@ from cli.running import allow_many_files
 from cli.serving import count_tasks, counted_slow_callers
 from cli.settings import Settings
 from cli.wiring import Embedded, open_embedded, views_child
+from domain.errors import invalid
 from infra.adapters.data_folder import short_socket
 from infra.adapters.ids import new_id
 from infra.adapters.keyring_directory import KeyringDirectory
@@ -27,7 +28,11 @@ READ_SIDE_OF_ADMIN = ("/admin/v1/projections", "/admin/v1/operations", "/admin/v
 
 
 def serve(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Conflict` if another process has the folder."""
+    """Runs until SIGTERM. Raises `Conflict` if another process has the folder, `Invalid` if more than one is to take requests."""
+    if settings.workers > 1:
+        raise invalid(
+            "TOLLHOUSE_WORKERS", "must be 1 for `tollhouse serve`: its one gate is in the process that takes requests"
+        )
     log_lines.configure()
     allow_many_files()
     uvloop.run(_serve(settings))

@@ -7,8 +7,9 @@ prints its ready line once it takes requests.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from api.metrics import Metrics
@@ -127,46 +128,69 @@ Opened = Callable[[Starting, "asyncio.Future[None]"], AbstractAsyncContextManage
 """Opens a process: awaits what it needs, and runs it until the context ends. The future tells of a part that ended by a bug."""
 
 
-async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) -> None:
-    """Until SIGTERM. Prints the ready line when the process first takes requests. Raises what ended a part of it."""
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A process on its way: its door, what it waits for, and what tells that a part of it ended by a bug."""
+
+    door: Door
+    starting: Starting
+    failed: "asyncio.Future[None]"
+
+    async def ready(self) -> None:
+        """Returns when the process takes requests."""
+        while True:
+            if not self.door.reasons():
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+@asynccontextmanager
+async def living(metrics: Metrics, opened: Opened) -> AsyncIterator[Life]:
+    """Opens a process behind its door, and closes it when the context ends."""
     count_tasks(metrics)
-    starting, over, failed = Starting(), asyncio.Event(), loop.create_future()
-    door = Door(starting, metrics)
-    listening: asyncio.Future[str] = loop.create_future()
+    starting, over = Starting(), asyncio.Event()
+    life = Life(Door(starting, metrics), starting, asyncio.get_running_loop().create_future())
 
     async def live() -> None:
-        async with opened(starting, failed) as process:
-            door.open(process)
+        async with opened(starting, life.failed) as process:
+            life.door.open(process)
             await over.wait()
 
-    async def announce() -> None:
-        url = await listening
-        while True:
-            if not door.reasons():
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
-        print(f"ready {url}", flush=True)
-
-    living, announcing = asyncio.create_task(live()), asyncio.create_task(announce())
-    living.add_done_callback(lambda task: _pass_on(task, failed))
+    task = asyncio.create_task(live())
+    task.add_done_callback(lambda task: _pass_on(task, life.failed))
     try:
-        await serve_app(
-            door,
-            settings.address,
-            listening.set_result,
-            failed,
-            starting.end,
-            slow=counted_slow_callers(settings, metrics),
-            observe=metrics.observe,
-        )
+        yield life
     finally:
-        announcing.cancel()
         over.set()
-        if door.reasons == starting.reasons:
-            living.cancel()
+        if life.door.reasons == starting.reasons:
+            task.cancel()
         with suppress(asyncio.CancelledError):
-            await living
+            await task
+
+
+async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) -> None:
+    """Until SIGTERM. Prints the ready line when the process first takes requests. Raises what ended a part of it."""
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with living(metrics, opened) as life:
+
+        async def announce() -> None:
+            url = await listening
+            await life.ready()
+            print(f"ready {url}", flush=True)
+
+        announcing = asyncio.create_task(announce())
+        try:
+            await serve_app(
+                life.door,
+                settings.address,
+                listening.set_result,
+                life.failed,
+                life.starting.end,
+                slow=counted_slow_callers(settings, metrics),
+                observe=metrics.observe,
+            )
+        finally:
+            announcing.cancel()
 
 
 def _pass_on(task: "asyncio.Task[None]", failed: "asyncio.Future[None]") -> None:

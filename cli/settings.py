@@ -50,7 +50,8 @@ class Settings(BaseModel):
     `sync`: how durable the log is written, ``full`` survives power loss. `max_body` in bytes, `read_timeout` in seconds (the
     longest a caller may take to send its request, or take nothing of its answer). `max_inflight`: requests that a process has
     under way at a time; None: as its open files allow. `allow_private`: backends may have addresses that are not public
-    (embedded, those of this machine always may). `otlp`: the base URL of a collector that requests are told to as spans.
+    (embedded, those of this machine always may). `workers`: gateways that share a port (`tollhouse gateway` alone has several;
+    embedded mode has one gate, in one process). `otlp`: the base URL of a collector that requests are told to as spans.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,7 @@ class Settings(BaseModel):
     postgres: str | None = Field(default=None, min_length=1)
     redis: str | None = Field(default=None, min_length=1)
     clickhouse: str | None = Field(default=None, min_length=1)
+    workers: int = Field(default=1, ge=1, le=64)
     otlp: Annotated[str, AfterValidator(_url)] | None = None
 
     @property

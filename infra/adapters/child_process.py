@@ -13,14 +13,19 @@ import time
 from collections.abc import Sequence
 
 RESTART_SECONDS = 0.5
-_FORCE_SECONDS = 30.0
+END_SECONDS = 10.0
+FORCE_SECONDS = 30.0
 _log = logging.getLogger("tollhouse.child")
 
 
 class ChildProcess:
-    """`module` is run by the same interpreter with `arguments`. Its stderr is ours."""
+    """`module` is run by the same interpreter with `arguments`; in the log it is `name`. Its stderr is ours. Told to end, it has
+    `patience` seconds."""
 
-    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], name: str = "the views process", patience: float = END_SECONDS
+    ) -> None:
+        self._name, self._patience = name, patience
         self._command = [sys.executable, "-m", module, *arguments]
         self._child: asyncio.subprocess.Process | None = None
         self.starts = 0
@@ -30,7 +35,7 @@ class ChildProcess:
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def run(self) -> None:
-        """Keeps the child running until cancelled, then ends it: first by closing its input, after 10 s by force."""
+        """Keeps the child running until cancelled, then ends it: first by closing its input, then by force."""
         try:
             while True:
                 try:
@@ -38,12 +43,12 @@ class ChildProcess:
                         *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
                     )
                 except OSError as error:
-                    _log.error("the views process cannot be started: %s", error)
+                    _log.error("%s cannot be started: %s", self._name, error)
                     await asyncio.sleep(RESTART_SECONDS)
                     continue
                 self.starts += 1
                 code = await self._child.wait()
-                _log.error("the views process ended with %s; starting it again", code)
+                _log.error("%s ended with %s; starting it again", self._name, code)
                 await asyncio.sleep(RESTART_SECONDS)
         finally:
             await self._end()
@@ -55,10 +60,10 @@ class ChildProcess:
         if child.stdin is not None:
             child.stdin.close()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(self._patience):
                 await child.wait()
         except TimeoutError:
-            _log.error("the views process did not end; killing it")
+            _log.error("%s did not end; killing it", self._name)
             child.kill()
             await child.wait()
 
@@ -67,14 +72,14 @@ END = signal.SIGUSR1
 """What a child gets when its parent is gone. The group's and the terminal's signals are the parent's business."""
 
 
-def end_with_parent() -> None:
-    """In the child: ends by `END` when standard input does, and by force if that takes too long."""
+def end_with_parent(force: float = FORCE_SECONDS) -> None:
+    """In the child: ends by `END` when standard input does, and by force if that takes `force` seconds."""
 
     def watch() -> None:
         while os.read(0, 1024):
             continue
         os.kill(os.getpid(), END)
-        time.sleep(_FORCE_SECONDS)
+        time.sleep(force)
         os._exit(1)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -103,5 +103,5 @@ def server(folder: Path) -> Iterator[Server]:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/readyz", log, _PATIENCE)
         found = Server(url, child.pid, (data / "admin.key").read_text().strip(), data)
-        wait_for(f"{url}/read/v1/orgs/none/budgets", log)
+        wait_for(f"{url}/read/v1/orgs/none/budgets", log, _PATIENCE)
         yield found

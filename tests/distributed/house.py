@@ -68,10 +68,11 @@ class Process:
         return text in self.child.log.read_text()
 
     async def position(self) -> int:
-        """The journal position of its view."""
+        """The journal position of its view; of several that share its port, of the one furthest behind."""
         text = (await self.http.call("GET", "/metrics")).body.decode()
-        (line,) = [line for line in text.splitlines() if line.startswith("tollhouse_view_position ")]
-        return int(float(line.split()[1]))
+        return min(
+            int(float(line.split()[1])) for line in text.splitlines() if line.startswith("tollhouse_view_position")
+        )
 
     async def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""

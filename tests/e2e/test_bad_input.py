@@ -248,6 +248,7 @@ async def test_without_an_admin_key_there_are_no_commands(house: House) -> None:
         ((), {"TOLLHOUSE_SYNC": "perhaps"}, "TOLLHOUSE_SYNC"),
         ((), {"TOLLHOUSE_SECRET": "short"}, "TOLLHOUSE_SECRET"),
         ((), {"TOLLHOUSE_MAX_BODY": "-1"}, "TOLLHOUSE_MAX_BODY"),
+        ((), {"TOLLHOUSE_WORKERS": "2"}, "TOLLHOUSE_WORKERS"),
         (("--listen", "nowhere"), {}, "--listen"),
         (("--nonsense",), {}, "--nonsense"),
     ],
