@@ -59,13 +59,13 @@ class ChildProcess:
             return
         if child.stdin is not None:
             child.stdin.close()
-        try:
-            async with asyncio.timeout(self._patience):
-                await child.wait()
-        except TimeoutError:
+        # not `asyncio.timeout`: in a task that is being cancelled, Python 3.11.2's never turns into `TimeoutError`
+        ended = asyncio.ensure_future(child.wait())
+        await asyncio.wait([ended], timeout=self._patience)
+        if not ended.done():
             _log.error("%s did not end; killing it", self._name)
             child.kill()
-            await child.wait()
+        await ended
 
 
 END = signal.SIGUSR1
