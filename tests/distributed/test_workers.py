@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.distributed.house import House, Process, unique
 from tests.http1 import Answer, Cut, Http
 from tests.lab import Key
@@ -179,6 +181,8 @@ async def test_sigterm_drains_every_worker(house: House) -> None:
                 return True
 
     assert await eventually(refused, bool)
+    with pytest.raises(TimeoutError):
+        await made.shared.child.main_ended(2)
     assert len(workers_of(made.shared)) == WORKERS
     gate.set()
     assert {answer.status for caller in callers for answer in await caller} == {200}
@@ -201,6 +205,9 @@ async def test_a_port_that_somebody_has_is_not_shared_with_him(house: House) -> 
     made = await begun(house, fake.url)
     address = made.shared.url.removeprefix("http://")
     for more in ([], ["--workers", "2"]):
-        code, _, error = await house.run("gateway", "--listen", address, *more)
-        assert code == 1, error
-        assert f"cannot listen on {address}" in error
+        second = house.make("gateway")
+        second.child.command[2:] = ["--listen", address, *more]
+        house.others.append(second)
+        await second.child.spawn()
+        assert await second.child.main_ended() == 1
+        assert second.says(f"cannot listen on {address}")
