@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
                 rows = _compared(compared, folder, behind, args.seconds)
                 if args.write and len(compared) == len(COMPARED):
                     report.write("machine", report.machine(args.seconds, gateways.versions()))
-                    report.write("comparison", report.markdown(report.comparison(rows)))
+                    report.write("comparison", report.PICTURE + report.markdown(report.comparison(rows)))
                     report.CHART.write_text(chart.svg(rows))
             if "scale" in parts:
                 table = scale.measured(folder, behind, args.seconds, args.keys, args.past)

@@ -12,6 +12,8 @@ from tests.pinned import ROOT
 
 DOCUMENT, CHART = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.svg"
 
+PICTURE = f"![Gateways compared]({CHART.name})\n\n"
+
 _HEAD = (
     "",
     "has",
