@@ -74,9 +74,10 @@ def workers_of(shared: Process) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended: its sockets are closed then."""
+    """Whether a process has ended, with its last thread: its sockets are closed then."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return ended and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return True
 
