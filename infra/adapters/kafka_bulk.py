@@ -74,7 +74,8 @@ class _Lane:
     def read(self, offset: int, limit: int) -> Sequence[Record]:
         if self._kept is not None and self._at == offset:
             kept, self._kept = self._kept, None
-            messages = [kept, *(sound(message) for message in self._used().consume(limit - 1, 0))]
+            with self._going_on():
+                messages = [kept, *(sound(message) for message in self._used().consume(limit - 1, 0))]
         elif offset >= self._end and offset >= self.ask_end():
             return ()
         elif self._consumer is None and self._end - offset <= FEW:

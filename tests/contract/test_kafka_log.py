@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from kafka.partitioner.default import murmur2 as murmur2_of_kafka_python
@@ -247,6 +248,40 @@ class TestReadInBulk(ReaderContract):
         finally:
             reader.close()
             await log.close()
+
+    async def test_what_was_waited_for_is_not_passed_over_by_a_failure(self, servers: str) -> None:
+        """A read that fails behind it reads it again."""
+        topic = new_topic(servers, 1)
+        log = KafkaFactLog(servers, topic, patience=20.0)
+        reader = KafkaBulkReader(servers, topic, 1, patience=20.0)
+        try:
+            await asyncio.gather(*(log.append(0, envelope()) for _ in range(5)))
+            assert reader.wait([0], PATIENCE)
+            used = reader._lanes[0]._consumer
+            reader._lanes[0]._consumer = FailsOnce(used)  # type: ignore[assignment]
+            with pytest.raises(LogUnavailable):
+                reader.read(0, 0, 10)
+            found = reader.read(0, 0, 10)
+            assert found[0].offset == 0
+        finally:
+            reader.close()
+            await log.close()
+
+
+class FailsOnce:
+    """A consumer whose next batch cannot be had."""
+
+    def __init__(self, used: Any) -> None:
+        self._used, self._failed = used, False
+
+    def consume(self, number: int, timeout: float) -> Any:
+        if not self._failed:
+            self._failed = True
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return self._used.consume(number, timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._used, name)
 
 
 class TestOutage:
