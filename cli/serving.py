@@ -157,7 +157,7 @@ async def living(metrics: Metrics, opened: Opened) -> AsyncIterator[Life]:
             await over.wait()
 
     task = asyncio.create_task(live())
-    task.add_done_callback(lambda task: _pass_on(task, life.failed))
+    task.add_done_callback(lambda task: pass_on(task, life.failed))
     try:
         yield life
     finally:
@@ -179,6 +179,7 @@ async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) ->
             print(f"ready {url}", flush=True)
 
         announcing = asyncio.create_task(announce())
+        announcing.add_done_callback(lambda task: pass_on(task, life.failed))
         try:
             await serve_app(
                 life.door,
@@ -193,7 +194,7 @@ async def serve_process(settings: Settings, metrics: Metrics, opened: Opened) ->
             announcing.cancel()
 
 
-def _pass_on(task: "asyncio.Task[None]", failed: "asyncio.Future[None]") -> None:
+def pass_on(task: "asyncio.Task[None]", failed: "asyncio.Future[None]") -> None:
     """What ended `task` ends the process."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not failed.done():

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cli.http_server import listen
+from cli.running import running
+from cli.serving import pass_on
 from cli.settings import Settings
 from cli.shared_gateway import END_SECONDS, Neighbour, neighbours
 from infra.adapters.child_process import ChildProcess
@@ -24,22 +26,31 @@ _LOOK_SECONDS = 0.1
 
 async def share(settings: Settings) -> None:
     """Until SIGTERM. Prints the ready line when the first of the gateways takes requests. Raises `TollhouseError`
-    (``address_in_use``) if the address cannot be had."""
-    over, loop, http = asyncio.Event(), asyncio.get_running_loop(), HttpUpstream()
+    (``address_in_use``) if the address cannot be had, and what ended a part of it by a bug."""
+    loop, http = asyncio.get_running_loop(), HttpUpstream()
+    over: asyncio.Future[None] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    with _kept(settings.address) as address, tempfile.TemporaryDirectory(prefix="tollhouse-") as name:
-        folder = Path(name)
-        works = [_gateway(place, settings.workers, address, folder).run() for place in range(settings.workers)]
-        works.append(_announced(f"http://{address}", neighbours(http, folder, settings.workers)))
-        tasks = [asyncio.create_task(work) for work in works]
-        try:
-            await over.wait()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            http.close()
+        loop.add_signal_handler(number, _end, over)
+    try:
+        with _kept(settings.address) as address, tempfile.TemporaryDirectory(prefix="tollhouse-") as name:
+            folder = Path(name)
+            gateways = [_gateway(place, settings.workers, address, folder) for place in range(settings.workers)]
+            works = {f"worker {place}": gateway.run for place, gateway in enumerate(gateways)}
+            async with running(over, works):
+                telling = _announced(f"http://{address}", neighbours(http, folder, settings.workers))
+                announcing = asyncio.create_task(telling)
+                announcing.add_done_callback(lambda task: pass_on(task, over))
+                try:
+                    await over
+                finally:
+                    announcing.cancel()
+    finally:
+        http.close()
+
+
+def _end(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 @contextmanager
