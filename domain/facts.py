@@ -31,7 +31,7 @@ class BudgetHold(Struct, frozen=True, kw_only=True):
     held: int
 
 
-class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tokens(Struct, frozen=True, kw_only=True):
     """Tokens by class. The classes are disjoint: `input` and `output` are what is in no other class."""
 
     input: int = 0
@@ -55,6 +55,10 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def total(self) -> int:
         """All tokens."""
         return self.all_input + self.all_output
+
+
+class Usage(Tokens, frozen=True, kw_only=True, omit_defaults=True):
+    """The tokens of one attempt."""
 
 
 class Try(Struct, frozen=True, kw_only=True, omit_defaults=True):

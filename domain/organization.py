@@ -114,6 +114,14 @@ class Organization(Struct, frozen=True, kw_only=True):
     fallbacks: tuple[Fallback, ...] = ()
 
     @property
+    def fallbacks_by_model(self) -> dict[str, dict[FallbackReason, str]]:
+        """Of a model, which other one serves its requests, by the reason."""
+        found: dict[str, dict[FallbackReason, str]] = {}
+        for one in self.fallbacks:
+            found.setdefault(one.model, {})[one.reason] = one.to
+        return found
+
+    @property
     def removed(self) -> bool:
         """Closed for good: its id is never used again."""
         return self.status == "closed"

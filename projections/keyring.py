@@ -6,7 +6,7 @@ not continue the chain changes nothing. Not persisted: a start reads the topic f
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -230,7 +230,7 @@ class Keyring:
             refusal=refusal,
             valid_until=min(ends, default=None),
             model_limits=tenant.limits.models,
-            fallbacks=_by_model(tenant.fallbacks),
+            fallbacks=tenant.fallbacks_by_model,
         )
 
     def _in_scope(self, org: str, project_id: str, user_id: str | None, key: str) -> list[ScopedBudget]:
@@ -291,10 +291,3 @@ def _limits(
         ScopedLimits(Scope(kind="org"), tenant.limits),
     ]
     return tuple(each for each in found if each.limits.in_force())
-
-
-def _by_model(fallbacks: Iterable[organization.Fallback]) -> Mapping[str, Mapping[organization.FallbackReason, str]]:
-    found: dict[str, dict[organization.FallbackReason, str]] = {}
-    for one in fallbacks:
-        found.setdefault(one.model, {})[one.reason] = one.to
-    return found

@@ -62,9 +62,6 @@ class OrgOut(Resource):
 
 def document(entry: Entry) -> OrgOut:
     state: Organization = entry.state
-    fallbacks: Fallbacks = {}
-    for one in state.fallbacks:
-        fallbacks.setdefault(one.model, {})[one.reason] = one.to
     return OrgOut(
         id=entry.id,
         version=entry.version,
@@ -73,7 +70,7 @@ def document(entry: Entry) -> OrgOut:
         budget_status=state.budget_status,
         limits=shown_of_org(state.limits),
         status=state.status,
-        fallbacks=fallbacks,
+        fallbacks=state.fallbacks_by_model,
     )
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import msgspec
 
@@ -46,6 +46,7 @@ from domain.period import window
 from domain.scope import Caller
 from projections.keyring import Keyring
 
+Given = TypeVarTuple("Given")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -115,10 +116,10 @@ class Router:
         try:
             if face is not None and method == "POST":
                 endpoint = face.endpoint
-                await self._in_a_place(exchange, face)
+                await self._in_a_place(self._infer, exchange, face)
             elif method == "POST" and path == "/v1/messages/count_tokens":
                 endpoint = "messages.count_tokens"
-                await self._in_a_place(exchange, None)
+                await self._in_a_place(self._count, exchange)
             elif method == "GET" and path == "/v1/models":
                 endpoint = "models"
                 await exchange.send_json(200, protocol.models(self._models(self._caller(exchange))))
@@ -143,12 +144,12 @@ class Router:
 
     # -- inference
 
-    async def _in_a_place(self, exchange: Exchange, face: Face | None) -> None:
-        """One of the requests that may be under way at a time: a face's, or a count of tokens."""
+    async def _in_a_place(self, answer: Callable[[*Given], Awaitable[None]], *given: *Given) -> None:
+        """As one of the requests that may be under way at a time."""
         if not self.places.take():
             await self.places.wait()
         try:
-            await (self._count(exchange) if face is None else self._infer(exchange, face))
+            await answer(*given)
         finally:
             self.places.leave()
 

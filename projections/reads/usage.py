@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from domain.facts import Tokens
 from projections.reads.buckets import Width
 
 Dimension = Literal["project", "user", "key", "model", "backend", "outcome"]
@@ -48,9 +49,9 @@ class Percentiles(Struct, frozen=True):
     p99: float | None
 
 
-class Totals(Struct, frozen=True, kw_only=True):
-    """Sums. `requests` are the completed and the unconfirmed; token classes are disjoint, as in `domain.facts.Usage`;
-    `estimated` is the part of `cost` that is holds of unconfirmed requests."""
+class Totals(Tokens, frozen=True, kw_only=True):
+    """Sums. `requests` are the completed and the unconfirmed; `estimated` is the part of `cost` that is holds of unconfirmed
+    requests."""
 
     requests: int = 0
     denied: int = 0
@@ -59,24 +60,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     open: int = 0
     written_off: int = 0
     void: int = 0
-    input: int = 0
-    cached_input: int = 0
-    cache_write: int = 0
-    output: int = 0
-    reasoning: int = 0
-    audio_input: int = 0
-    image_input: int = 0
-    audio_output: int = 0
     cost: int = 0
     estimated: int = 0
-
-    @property
-    def all_input(self) -> int:
-        return self.input + self.cached_input + self.cache_write + self.audio_input + self.image_input
-
-    @property
-    def all_output(self) -> int:
-        return self.output + self.reasoning + self.audio_output
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):

@@ -2,10 +2,12 @@
 that on they are withheld until the completion is durable.
 """
 
+from abc import ABC, abstractmethod
+
 from api.router.faces.sse import Events, data_of, events_of
 
 
-class EventRelay:
+class EventRelay(ABC):
     """What the relays of such protocols have in common. `PIECE` is in the data of every event that carries something, and nowhere
     else: a quote in a text has a backslash before it."""
 
@@ -35,13 +37,13 @@ class EventRelay:
         """See `Relay`."""
         return b"".join(self._withheld)
 
+    @abstractmethod
     def _matters(self, data: bytes) -> bool:
         """Whether there may be something for `_read` in it: what is asked of every piece, so as cheap as can be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, data: bytes) -> None:
         """Learns what an event that matters says: usage, that the answer has come to its end, that it broke."""
-        raise NotImplementedError
 
     def _passes(self, event: bytes) -> bool:
         data = data_of(event)
