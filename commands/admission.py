@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from commands.fact_writer import FactWriter
-from commands.ports import AdmitRequest, BudgetClaim, Clock, Gate, Granted, RateClaim, Refused
+from commands.gate import AdmitRequest, BudgetClaim, Gate, Granted, RateClaim, Refused
+from commands.ports import Clock
 from commands.rates import rate_claims, refusal_of
 from commands.soft_budgets import SoftBudgets
 from commands.tracing import Trace

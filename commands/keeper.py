@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from commands.admission import DELTA
 from commands.fact_writer import FactWriter
-from commands.ports import Balances, Clock, Gate, OpenHold, Overdue
+from commands.gate import Gate, OpenHold
+from commands.ports import Balances, Clock, Overdue
 from domain import write_off
 from domain.envelope import decode
 from domain.facts import (

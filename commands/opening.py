@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import msgspec
 
 from commands.fact_writer import FactWriter
-from commands.ports import Balances, Clock, FactReader, Gate, Journal
+from commands.gate import Gate
+from commands.ports import Balances, Clock, FactReader, Journal
 from domain import gate_epoch
 from domain.envelope import Envelope, decode
 from domain.errors import UndecodableEvent

@@ -6,7 +6,7 @@ from typing import Any
 
 from commands.admission import Admitted
 from commands.fact_writer import FactWriter
-from commands.ports import Gate
+from commands.gate import Gate
 from commands.tracing import Ended, Spans
 from domain.errors import TollhouseError
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Try, Usage

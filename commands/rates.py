@@ -7,7 +7,7 @@ organization by itself.
 
 from typing import Any
 
-from commands.ports import RateClaim, Refused
+from commands.gate import RateClaim, Refused
 from domain.budget import Scope
 from domain.limits import KINDS, Limits
 from domain.scope import Caller, PublishedModel

@@ -4,7 +4,7 @@ be sent to a cheaper model. Nothing is refused by it, so being a request late do
 
 from collections.abc import Iterable
 
-from commands.ports import BudgetClaim
+from commands.gate import BudgetClaim
 from domain.facts import BudgetHold
 
 _MOST = 100_000

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from commands.ports import GateSink, Settled
+from commands.gate import GateSink, Settled
 from projections.ports import LogReader
 from streams.gate_settler import settled
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from commands.ports import GateSink, Settled
+from commands.gate import GateSink, Settled
 from domain.facts import Usage
 from projections.ports import LogReader
 

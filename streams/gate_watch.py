@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from commands.ports import Gate, GateSink
+from commands.gate import Gate, GateSink
 from domain.errors import GateUnavailable
 
 LOOK_SECONDS = 0.25

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from commands.ports import AdmitRequest, Granted, OpenHold, Refused, Settled
+from commands.gate import AdmitRequest, Granted, OpenHold, Refused, Settled
 from domain import price_list, write_off
 from domain.budget import Scope
 from domain.facts import Usage

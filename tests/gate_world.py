@@ -14,10 +14,10 @@ import pytest
 from commands import admission, fact_writer, outcomes
 from commands.admission import DELTA, Admission, Call
 from commands.fact_writer import FactWriter
+from commands.gate import AdmitRequest, BudgetClaim, Granted, Refused, Settled
 from commands.keeper import Keeper
 from commands.opening import Opening
 from commands.outcomes import Outcomes
-from commands.ports import AdmitRequest, BudgetClaim, Granted, Refused, Settled
 from commands.reconcile import Reconciliation, Served
 from domain import write_off
 from domain.envelope import decode

@@ -36,8 +36,9 @@ from api.router.ways import Ways
 from commands.admission import Admission, Denied
 from commands.backend_choice import BackendChoice
 from commands.denials import Denials
+from commands.gate import Refused
 from commands.outcomes import Outcomes
-from commands.ports import Clock, Refused, Upstream
+from commands.ports import Clock, Upstream
 from commands.rates import limit_document
 from commands.tracing import Spans, told, trace_of
 from domain.errors import NotReady, TollhouseError

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from commands.ports import RateClaim
+from commands.gate import RateClaim
 
 _KINDS = ("requests", "tokens")
 """Of limits that have headers."""

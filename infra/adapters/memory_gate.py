@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from commands.ports import AdmitRequest, BudgetClaim, Granted, OpenHold, Refused, Settled
+from commands.gate import AdmitRequest, BudgetClaim, Granted, OpenHold, Refused, Settled
 from domain.errors import Conflict
 from domain.facts import BudgetHold
 from domain.fold import REMEMBER, Books, State
@@ -99,7 +99,7 @@ class MemoryGate:
         return self.identity
 
     async def admit(self, request: AdmitRequest) -> Granted | Refused:
-        """See `commands.ports.Gate`."""
+        """See `commands.gate.Gate`."""
         part = self._partitions[request.partition]
         now = self._clock()
         if not part.opened or part.run != request.run or part.epoch != request.epoch:
@@ -137,7 +137,7 @@ class MemoryGate:
         return self._hold(part, request, grant, tuple(seen), buckets, seconds)
 
     def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
-        """See `commands.ports.Gate`. Never grows a hold: a cost above it is booked by settling."""
+        """See `commands.gate.Gate`. Never grows a hold: a cost above it is booked by settling."""
         part = self._partitions[partition]
         hold = part.holds.get(attempt)
         if hold is None:
@@ -151,7 +151,7 @@ class MemoryGate:
             hold.amount = actual
 
     async def expired(self, before: datetime) -> Sequence[OpenHold]:
-        """See `commands.ports.Gate`."""
+        """See `commands.gate.Gate`."""
         return [
             OpenHold(number, hold.org, attempt)
             for number, part in enumerate(self._partitions)
@@ -160,14 +160,14 @@ class MemoryGate:
         ]
 
     async def begin(self, partition: int, run: str, epoch: int) -> None:
-        """See `commands.ports.Gate`."""
+        """See `commands.gate.Gate`."""
         part = self._partitions[partition]
         if epoch <= part.epoch:
             raise Conflict(f"gate {partition} is at epoch {part.epoch}; {epoch} is not above it", code="stale_epoch")
         self._partitions[partition] = _Partition(run=run, epoch=epoch, rates=part.rates.without_places())
 
     async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
-        """See `commands.ports.Gate`."""
+        """See `commands.gate.Gate`."""
         part = self._partitions[partition]
         if part.run != run or part.epoch != epoch:
             raise Conflict(f"gate {partition} began epoch {part.epoch} meanwhile", code="stale_epoch")
@@ -196,7 +196,7 @@ class MemoryGate:
         part.watermark, part.opened = watermark, True
 
     async def settle(self, partition: int, run: str, epoch: int, start: int, facts: Sequence[Settled]) -> bool:
-        """See `commands.ports.GateSink`."""
+        """See `commands.gate.GateSink`."""
         part = self._partitions[partition]
         if not part.opened or part.run != run or part.epoch != epoch or part.watermark != start:
             return False
@@ -209,7 +209,7 @@ class MemoryGate:
         return True
 
     async def watermark(self, partition: int) -> int | None:
-        """See `commands.ports.GateSink`."""
+        """See `commands.gate.GateSink`."""
         part = self._partitions[partition]
         return part.watermark if part.opened else None
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from commands.ports import AdmitRequest, RateClaim
+from commands.gate import AdmitRequest, RateClaim
 from infra.adapters.fair_share import BRIEFLY, FairShare, Sharer
 from infra.adapters.rate_window import WINDOW, Entry, RateWindow
 

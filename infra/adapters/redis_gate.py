@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from commands.ports import AdmitRequest, Clock, Granted, OpenHold, Refused, Settled
+from commands.gate import AdmitRequest, Granted, OpenHold, Refused, Settled
+from commands.ports import Clock
 from domain.errors import Conflict, GateUnavailable
 from domain.fold import Books
 from domain.ids import PARTITIONS
@@ -77,11 +78,11 @@ class RedisGate:
     # -- Gate
 
     async def run(self) -> str:
-        """See `commands.ports.Gate`. Asks the servers. Raises `GateUnavailable`, also where Redis may evict keys."""
+        """See `commands.gate.Gate`. Asks the servers. Raises `GateUnavailable`, also where Redis may evict keys."""
         return await self._nodes.identity()
 
     async def admit(self, request: AdmitRequest) -> Granted | Refused:
-        """See `commands.ports.Gate`. ``gate_unavailable`` also when Redis does not answer."""
+        """See `commands.gate.Gate`. ``gate_unavailable`` also when Redis does not answer."""
         argument = codec.admission(request, self._now())
         try:
             reply = await self._call(self._admit, request.partition, argument)
@@ -90,14 +91,14 @@ class RedisGate:
         return codec.admitted(reply)
 
     def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
-        """See `commands.ports.Gate`. Leaves with the calls of this tick; if it is lost, settling does the same."""
+        """See `commands.gate.Gate`. Leaves with the calls of this tick; if it is lost, settling does the same."""
         wire = self._nodes.known(partition)
         if wire is not None:
             argument = codec.pack((None, attempt, min(actual, codec.MAX), tokens))
             wire.call(self._capture[partition], argument).add_done_callback(_let_go)
 
     async def expired(self, before: datetime) -> Sequence[OpenHold]:
-        """See `commands.ports.Gate`. At most `EXPIRED` of each partition. Raises `GateUnavailable`."""
+        """See `commands.gate.Gate`. At most `EXPIRED` of each partition. Raises `GateUnavailable`."""
         argument = codec.pack((None, codec.micros(before), EXPIRED))
         found = await asyncio.gather(*(self._call(self._expired, number, argument) for number in self._partitions))
         return [
@@ -107,7 +108,7 @@ class RedisGate:
         ]
 
     async def begin(self, partition: int, run: str, epoch: int) -> None:
-        """See `commands.ports.Gate`. Raises `GateUnavailable` too, also when `run` is not this gate."""
+        """See `commands.gate.Gate`. Raises `GateUnavailable` too, also when `run` is not this gate."""
         answer = await self._call(self._begin, partition, codec.pack((None, run, epoch)))
         if answer < 0:
             raise GateUnavailable(f"the gate was lost since it was asked who it is: it is not {run}")
@@ -115,7 +116,7 @@ class RedisGate:
             raise Conflict(f"gate {partition} is at an epoch that {epoch} is not above", code="stale_epoch")
 
     async def finish(self, partition: int, run: str, epoch: int, watermark: int, books: Books) -> None:
-        """See `commands.ports.Gate`. Raises `Conflict` if it is open or in another epoch, `GateUnavailable`."""
+        """See `commands.gate.Gate`. Raises `Conflict` if it is open or in another epoch, `GateUnavailable`."""
         for piece in codec.pieces(books, LOAD):
             await self._load_piece(partition, (None, run, epoch, None, *piece))
         await self._load_piece(partition, (None, run, epoch, watermark, [], [], []))
@@ -123,7 +124,7 @@ class RedisGate:
     # -- GateSink
 
     async def settle(self, partition: int, run: str, epoch: int, start: int, facts: Sequence[Settled]) -> bool:
-        """See `commands.ports.GateSink`. `SETTLE` facts are one step, more are several. Raises `GateUnavailable`."""
+        """See `commands.gate.GateSink`. `SETTLE` facts are one step, more are several. Raises `GateUnavailable`."""
         for offset in range(0, max(len(facts), 1), SETTLE):
             some = facts[offset : offset + SETTLE]
             arguments = (self._now(), run, epoch, start + offset, len(some), codec.settling(some))
@@ -132,7 +133,7 @@ class RedisGate:
         return True
 
     async def watermark(self, partition: int) -> int | None:
-        """See `commands.ports.GateSink`. Raises `GateUnavailable`."""
+        """See `commands.gate.GateSink`. Raises `GateUnavailable`."""
         found = await self._call(self._watermark, partition, codec.pack((None,)))
         return None if found is None else int(found)
 

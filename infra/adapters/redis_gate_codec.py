@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from commands.ports import AdmitRequest, Granted, RateClaim, Refused, Settled
+from commands.gate import AdmitRequest, Granted, RateClaim, Refused, Settled
 from domain.facts import BudgetHold
 from domain.fold import Attempt, Books, State
 

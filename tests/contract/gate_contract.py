@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.ports import BudgetClaim, Granted, OpenHold, Refused, Settled
+from commands.gate import BudgetClaim, Granted, OpenHold, Refused, Settled
 from domain.errors import Conflict
 from domain.fold import State
 from tests.contract.gate_house import LIFETIME, NOON, ORG, Clock, House, WholeGate, books_of, cap, day, fact

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.ports import Granted, RateClaim, Refused
+from commands.gate import Granted, RateClaim, Refused
 from domain.fold import Attempt, Books, State
 from tests.contract.gate_contract import Gates, few
 from tests.contract.gate_house import NOON, books_of, cap, day, fact, rate

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from commands.ports import Granted, RateClaim, Refused
+from commands.gate import Granted, RateClaim, Refused
 from tests.contract.gate_contract import Gates
 from tests.contract.gate_house import ORG, House, fact
 from tests.fairness import jain

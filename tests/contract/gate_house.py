@@ -5,16 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from commands.ports import (
-    AdmitRequest,
-    BudgetClaim,
-    Gate,
-    GateSink,
-    Granted,
-    RateClaim,
-    Refused,
-    Settled,
-)
+from commands.gate import AdmitRequest, BudgetClaim, Gate, GateSink, Granted, RateClaim, Refused, Settled
 from domain.facts import BudgetHold
 from domain.fold import Attempt, Books, Bucket, State
 

@@ -4,7 +4,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from commands.ports import Granted, RateClaim
+from commands.gate import Granted, RateClaim
 from infra.adapters.memory_gate import MemoryGate
 from infra.adapters.rate_window import RateWindow
 from tests.contract.gate_contract import GateContract

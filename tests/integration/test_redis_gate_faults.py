@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from redis.crc import key_slot
 
-from commands.ports import AdmitRequest, BudgetClaim, Granted, Refused, Settled
+from commands.gate import AdmitRequest, BudgetClaim, Granted, Refused, Settled
 from domain.errors import Conflict, GateUnavailable
 from domain.fold import Attempt, Books, Bucket, State
 from infra.adapters import redis_gate

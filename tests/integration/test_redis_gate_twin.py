@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands.ports import AdmitRequest, BudgetClaim, OpenHold, RateClaim, Settled
+from commands.gate import AdmitRequest, BudgetClaim, OpenHold, RateClaim, Settled
 from domain.errors import Conflict
 from domain.fold import Attempt, Books, Bucket, State
 from infra.adapters.memory_gate import MemoryGate

@@ -11,7 +11,7 @@ from msgspec import structs
 from commands import admission, fact_writer
 from commands.admission import DELTA, GRACE, Admission, Admitted, Call, Denied
 from commands.fact_writer import DOWN_SECONDS, FactWriter
-from commands.ports import AdmitRequest, BudgetClaim, Granted, RateClaim, Refused
+from commands.gate import AdmitRequest, BudgetClaim, Granted, RateClaim, Refused
 from domain.budget import Scope
 from domain.envelope import decode
 from domain.errors import GateUnavailable, LogUnavailable, NotReady

@@ -9,7 +9,8 @@ from commands import denials as module
 from commands.admission import Denied
 from commands.denials import BURST, MAX_MODELS, PER_SECOND, Denials
 from commands.fact_writer import FactWriter
-from commands.ports import FactLog, Refused
+from commands.gate import Refused
+from commands.ports import FactLog
 from domain.facts import RequestDenied
 from domain.ids import partition_of
 from domain.pricing import Price

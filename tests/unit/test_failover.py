@@ -19,8 +19,8 @@ from commands.admission import Admitted, Denied
 from commands.backend_choice import BackendChoice, name_of
 from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
+from commands.gate import Granted
 from commands.outcomes import Outcomes
-from commands.ports import Granted
 from domain.errors import NotReady, UpstreamFailed
 from domain.facts import RequestFailed, RequestUnconfirmed
 from domain.scope import Caller, PublishedModel, Target

@@ -20,8 +20,8 @@ from commands.admission import Admitted
 from commands.backend_choice import BackendChoice
 from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
+from commands.gate import Granted, RateClaim
 from commands.outcomes import Outcomes
-from commands.ports import Granted, RateClaim
 from domain.errors import UpstreamFailed
 from domain.facts import BudgetHold, RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
 from domain.pricing import Price

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from commands.ports import Settled
+from commands.gate import Settled
 from domain.errors import GateUnavailable
 from domain.fold import Books
 from infra.adapters.memory_gate import MemoryGate

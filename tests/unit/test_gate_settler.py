@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from commands.ports import Settled
+from commands.gate import Settled
 from domain.errors import GateUnavailable
 from streams import gate_settler as module
 from streams.gate_settler import GateSettler

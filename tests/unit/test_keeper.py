@@ -8,8 +8,9 @@ import pytest
 
 from commands.admission import DELTA
 from commands.fact_writer import FactWriter
+from commands.gate import OpenHold
 from commands.keeper import Keeper
-from commands.ports import OpenHold, Overdue
+from commands.ports import Overdue
 from domain import write_off
 from tests.factgen import MemoryLog
 from tests.facts import NOON, ORG, TIMEOUT, admitted, completed, facts_of, log_of, names_of, opened, unconfirmed

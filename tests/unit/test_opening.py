@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from commands.fact_writer import FactWriter
+from commands.gate import AdmitRequest, BudgetClaim, Refused
 from commands.opening import Opening
-from commands.ports import AdmitRequest, BudgetClaim, PartitionBalances, Refused
+from commands.ports import PartitionBalances
 from domain.envelope import decode
 from domain.errors import Conflict
 from domain.facts import RequestUnconfirmed

@@ -8,8 +8,8 @@ import pytest
 
 from commands.admission import Admitted, Call
 from commands.fact_writer import FactWriter
+from commands.gate import Granted
 from commands.outcomes import Outcomes
-from commands.ports import Granted
 from domain.envelope import decode
 from domain.errors import UpstreamFailed
 from domain.facts import Try, Usage

@@ -3,7 +3,7 @@
 import pytest
 
 from api.router.limits import rate_headers
-from commands.ports import RateClaim, Refused
+from commands.gate import RateClaim, Refused
 from commands.rates import limit_document, rate_claims, refusal_of
 from domain.budget import Scope
 from domain.limits import Limits

@@ -1,6 +1,6 @@
 """Which soft budgets are past their limit, as admissions show it."""
 
-from commands.ports import BudgetClaim
+from commands.gate import BudgetClaim
 from commands.soft_budgets import SoftBudgets
 from domain.facts import BudgetHold, Mode
 

@@ -15,8 +15,8 @@ from commands.admission import Admitted
 from commands.backend_choice import BackendChoice
 from commands.backend_states import BackendStates
 from commands.fact_writer import FactWriter
+from commands.gate import Granted
 from commands.outcomes import Outcomes
-from commands.ports import Granted
 from domain.envelope import decode
 from domain.facts import RequestCompleted
 from domain.registry import decode_event
