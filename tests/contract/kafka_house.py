@@ -19,6 +19,9 @@ from infra.stack import Stack
 from projections.ports import Record
 
 BROKER = "kafka-1"
+LANES = 3
+"""Partitions of a topic."""
+
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 _ids = count(1)

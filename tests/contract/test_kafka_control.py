@@ -37,13 +37,6 @@ class Feed:
 
 
 @pytest.fixture
-def servers(stack: Stack) -> str:
-    """A broker that answers, whatever the test before did to it."""
-    stack.up()
-    return stack.urls["kafka"]
-
-
-@pytest.fixture
 def topic(servers: str) -> str:
     return new_topic(servers, 1)
 

@@ -12,23 +12,10 @@ from domain.errors import LogUnavailable
 from infra.adapters.kafka_facts import KafkaFactLog
 from infra.adapters.kafka_tail import KafkaTail
 from infra.stack import Stack
-from tests.contract.kafka_house import BROKER, admin, envelope, leader, new_topic
+from tests.contract.kafka_house import BROKER, LANES, admin, envelope, leader, new_topic
 from tests.waiting import until
 
-LANES = 3
 NOBODY = "127.0.0.1:1"
-
-
-@pytest.fixture
-def servers(stack: Stack) -> str:
-    """A broker that answers, whatever the test before did to it."""
-    stack.up()
-    return stack.urls["kafka"]
-
-
-@pytest.fixture
-def topic(servers: str) -> str:
-    return new_topic(servers, LANES)
 
 
 @pytest.fixture

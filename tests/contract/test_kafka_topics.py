@@ -11,12 +11,6 @@ from infra.stack import Stack
 from tests.contract.kafka_house import admin
 
 
-@pytest.fixture
-def servers(stack: Stack) -> str:
-    stack.up()
-    return stack.urls["kafka"]
-
-
 def test_they_are_made_once(servers: str) -> None:
     """The second time nothing is made; what was made is right; a missing one is named."""
     topics = [Topic(f"test-{uuid4().hex}", topic.partitions) for topic in TOPICS]
