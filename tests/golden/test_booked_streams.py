@@ -15,7 +15,7 @@ from api.router.faces.responses import ResponsesFace
 from domain.facts import RequestCompleted, RequestUnconfirmed, Usage
 from tests.golden.corpus import expected, names
 from tests.golden.corpus import stream as recorded
-from tests.unit.test_forward import MODEL, TARGET, House, stream
+from tests.unit.forward_house import MODEL, TARGET, House, stream
 
 CEILING = 200_000
 MESSAGES = [{"role": "user", "content": "hi"}]

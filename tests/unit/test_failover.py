@@ -27,7 +27,7 @@ from domain.scope import Caller, PublishedModel, Target
 from tests.factgen import MemoryLog
 from tests.facts import facts_of
 from tests.fakes import InstantLog
-from tests.unit.test_forward import ANSWER, CALLER, CONTENT, DONE, NOON, PRICE, Answered, stream
+from tests.unit.forward_house import ANSWER, CALLER, CONTENT, DONE, NOON, PRICE, Answered, stream
 
 REFUSED = UpstreamFailed("cannot connect", sent=False)
 DROPPED = UpstreamFailed("the backend closed the connection", sent=True)
