@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.listening import listening
+
 
 @dataclass(slots=True)
 class Received:
@@ -199,29 +201,10 @@ class Backend:
 @contextlib.asynccontextmanager
 async def backend(made: Backend | None = None) -> AsyncIterator[Backend]:
     """A backend on a free port of this machine."""
-    made, under_way = made or Backend(), set[asyncio.Task[None]]()
-
-    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        under_way.add(task)
-        try:
-            await made.answer(reader, writer)
-        except asyncio.CancelledError:
-            return  # the test is over; a cancelled session is no error of the stream server
-        finally:
-            under_way.discard(task)
-
-    server = await asyncio.start_server(session, "127.0.0.1", 0, backlog=4096)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    made = made or Backend()
+    async with listening(made.answer, backlog=4096) as url:
+        made.url = f"{url}/v1"
         yield made
-    finally:
-        server.close()
-        for task in list(under_way):
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.listening import listening
+
 
 @dataclass(slots=True)
 class Asked:
@@ -64,20 +66,6 @@ class Recorded:
 @contextlib.asynccontextmanager
 async def recorded() -> AsyncIterator[Recorded]:
     """One on a free port of this machine."""
-    made, under_way = Recorded(), set[asyncio.Task[None]]()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(made.session(reader, writer))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    made = Recorded()
+    async with listening(made.session) as made.url:
         yield made
-    finally:
-        server.close()
-        for task in list(under_way):
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        await server.wait_closed()

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.listening import listening
+
 WAYS = (
     "served", "usageless", "refused", "unauthorized", "failed", "gone", "torn", "silent", "chatter", "compressed", "broken",
 )  # fmt: skip
@@ -91,29 +93,8 @@ class Parrot:
 async def parrot(answer: str) -> AsyncIterator[Parrot]:
     """One on a free port of this machine."""
     made = Parrot(answer)
-    under_way: set[asyncio.Task[None]] = set()
-
-    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        under_way.add(task)
-        try:
-            await made.session(reader, writer)
-        except asyncio.CancelledError:
-            return  # the test is over
-        finally:
-            under_way.discard(task)
-
-    server = await asyncio.start_server(session, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(made.session) as made.url:
         yield made
-    finally:
-        server.close()
-        for task in list(under_way):
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: bytes = b"") -> None:
