@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import own_cpu_seconds
-from tests.bench.product import Server
+from tests.bench.product import COMMANDED, Server
 
 _SPREAD = 4
 """Budgets for each admin: the admins take them in turn, and hardly ever two the same at once."""
@@ -25,7 +25,7 @@ wrk.headers["authorization"] = "Bearer %s"
 wrk.body = '{"amount_usd": "0.01", "reason": "bench"}'
 request = function()
   turn = turn + 1
-  return wrk.format(nil, "/admin/v1/orgs/bench/budgets/b" .. turn %% budgets .. "/adjust")
+  return wrk.format(nil, "/admin/v1/orgs/%s/budgets/b" .. turn %% budgets .. "/adjust")
 end
 done = function(summary, latency)
   local errors = summary.errors
@@ -56,9 +56,9 @@ def commanded(target: Server, admins: int, seconds: int, core: int, folder: Path
     """wrk on one core against `target`, whose organization is made."""
     for number in range(admins * _SPREAD):
         body = {"scope": {"kind": "org"}, "limit_usd": "1", "period": "month", "mode": "soft"}
-        target.call("PUT", f"/admin/v1/orgs/bench/budgets/b{number}", body)
+        target.call("PUT", f"/admin/v1/orgs/{COMMANDED}/budgets/b{number}", body)
     script = folder / "adjust.lua"
-    script.write_text(_LUA % (admins * _SPREAD, target.admin_key))
+    script.write_text(_LUA % (admins * _SPREAD, target.admin_key, COMMANDED))
     pinned = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{admins}", f"-d{seconds}s", "--timeout", "10s"]
     before = own_cpu_seconds(target.pid)
     out = subprocess.run([*pinned, "-s", str(script), target.url], check=True, capture_output=True, text=True).stdout

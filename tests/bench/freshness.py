@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,19 +19,20 @@ BUDGET = "/read/v1/orgs/bench/budgets/cap"
 @dataclass(slots=True)
 class Fresh:
     """`reads`: milliseconds from each answer that was followed to the read that has it; `per_second`: requests served;
-    `refused`: what was asked and refused, of either kind."""
+    `refused`: how many requests and reads were refused by which code."""
 
     per_second: float
     reads: list[float]
-    refused: int
+    refused: Counter[str]
 
     def __str__(self) -> str:
         found = sorted(self.reads)
         rate = f"freshness at {self.per_second:.0f} requests/s ({PER_SECOND} asked for)"
+        refused = ", ".join(f"{count} {code}" for code, count in self.refused.most_common()) or "nothing"
         if not found:
-            return f"{rate}: no read came through, {self.refused} refused"
+            return f"{rate}: no read came through, refused: {refused}"
         p50, p99 = statistics.median(found), found[int(len(found) * 0.99)]
-        return f"{rate}: p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(found)} reads, {self.refused} refused)"
+        return f"{rate}: p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(found)} reads, refused: {refused})"
 
 
 class _Load:
@@ -40,7 +42,8 @@ class _Load:
         self._gateway, self._read = gateway, read
         self._admin, self._key, self._body = admin, key, plain.encode()
         self._due = time.monotonic()
-        self.served = self.refused = 0
+        self.served = 0
+        self.refused: Counter[str] = Counter()
         self.found: list[float] = []
 
     async def send(self) -> Answer:
@@ -53,7 +56,7 @@ class _Load:
         if answer.status == 200:
             self.served += 1
         else:
-            self.refused += 1
+            self.refused[str(answer.code)] += 1
         return answer
 
     async def follow(self) -> None:
@@ -63,10 +66,11 @@ class _Load:
             return
         answered = time.monotonic()
         headers = {"authorization": f"Bearer {self._admin}", "x-tollhouse-position": position}
-        if (await self._read.call("GET", BUDGET, headers=headers)).status == 200:
+        read = await self._read.call("GET", BUDGET, headers=headers)
+        if read.status == 200:
             self.found.append((time.monotonic() - answered) * 1000)
         else:
-            self.refused += 1
+            self.refused[str(read.code)] += 1
 
 
 async def _measured(gateway: str, read: str, admin: str, key: str, plain: str, seconds: float) -> Fresh:

@@ -20,8 +20,8 @@ _PATIENCE = 300.0
 GOVERNED, UNBUDGETED = "T1, T2, T3", "T1, T3"
 """Tiers of a request whose key has a hard budget in scope, and of one whose key has none. Both are recorded durably."""
 
-ORG, FREE = "bench", "free"
-"""Organizations: with a hard budget, and with none."""
+ORG, FREE, COMMANDED = "bench", "free", "commanded"
+"""Organizations: with a hard budget, with none, and one that only gets commands: it has hundreds of budgets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,14 @@ class Server:
             return json.load(answer)
 
     def set_up(self, backends: Backends) -> Keys:
-        """A model on each backend, and two organizations: one with a hard monthly budget, one with none."""
+        """A model on each backend, and the organizations; `ORG` with a hard monthly budget."""
         for model, url in ((MODEL, backends.plain), (STREAM_MODEL, backends.streaming)):
             self.call("PUT", f"/admin/v1/backends/{model}", {"url": f"{url}/v1", "protocol": "openai"})
             routes = [{"backend": model, "upstream_model": model}]
             limits = {"max_output_tokens": 4096, "context_tokens": 128_000}
             self.call("PUT", f"/admin/v1/models/{model}", {"routes": routes, **limits})
             self.call("PUT", f"/admin/v1/prices/{model}", {"input_usd": "1", "output_usd": "2"})
-        for org in (ORG, FREE):
+        for org in (ORG, FREE, COMMANDED):
             self.call("POST", "/admin/v1/orgs", {"id": org, "name": org})
             self.call("POST", f"/admin/v1/orgs/{org}/projects", {"id": "main", "name": "main"})
         budget = {"scope": {"kind": "org"}, "limit_usd": "9000000", "period": "month", "mode": "hard"}

@@ -35,7 +35,8 @@ MOMENTS = (0.1, 0.5, 1.0)
 
 @dataclass
 class Soak:
-    """The product, its backends, and the bytes that its processes had resident at each of `MOMENTS`, the largest first."""
+    """The product, its backends, and the bytes that its processes had resident at each of `MOMENTS`: the one that takes
+    requests first, then the one that keeps the views."""
 
     lab: Lab
     key: Key
@@ -86,7 +87,7 @@ class Soak:
         began = time.perf_counter()
         for moment in MOMENTS:
             await asyncio.sleep(max(0.0, began + moment * seconds - time.perf_counter()))
-            self.memory.append(sorted((_resident(pid) for pid in living([self.lab.product.pid])), reverse=True))
+            self.memory.append([_resident(pid) for pid in sorted(living([self.lab.product.pid]))])
 
     async def books(self) -> dict[str, Row]:
         """Every request, once none is open and none is missing."""
