@@ -1,13 +1,30 @@
 """``/backendz``: how this process sees each backend. No secrets, and nothing that ``/metrics`` does not say too."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from api.metrics import Metrics
 from commands.backend_states import BackendStates
-from domain.circuit import STATES
+from domain.circuit import STATES, State
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A backend, as a process sees it now."""
+
+    circuit: State
+    retry_in_seconds: float
+    set_aside_seconds: float
+    healthy: bool
+    in_flight: int
+    latency_ms: float
+
+
+class Page(msgspec.Struct, frozen=True):
+    """By the names of the backends."""
+
+    backends: Mapping[str, Seen]
 
 
 def watched(states: BackendStates, metrics: Metrics) -> None:
@@ -41,21 +58,41 @@ class BackendsPage:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         del scope, receive
-        body = msgspec.json.encode({"backends": self._document()})
+        body = msgspec.json.encode(Page(self._seen()))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _document(self) -> Mapping[str, Any]:
+    def _seen(self) -> Mapping[str, Seen]:
         now = self._states.now()
         return {
-            name: {
-                "circuit": state.circuit.state(now),
-                "retry_in_seconds": round(state.circuit.retry_in(now), 3),
-                "set_aside_seconds": round(max(0.0, state.aside_until - now), 3),
-                "healthy": state.healthy,
-                "in_flight": state.in_flight,
-                "latency_ms": round(state.latency(now) * 1000, 3),
-            }
+            name: Seen(
+                circuit=state.circuit.state(now),
+                retry_in_seconds=round(state.circuit.retry_in(now), 3),
+                set_aside_seconds=round(max(0.0, state.aside_until - now), 3),
+                healthy=state.healthy,
+                in_flight=state.in_flight,
+                latency_ms=round(state.latency(now) * 1000, 3),
+            )
             for name, state in sorted(self._states.known().items())
         }
+
+
+def at_worst(pages: Iterable[Page]) -> Mapping[str, Seen]:
+    """Each backend as the process sees it that sees it worst, figure by figure; its requests are those of all of them."""
+    views: dict[str, list[Seen]] = {}
+    for page in pages:
+        for name, seen in page.backends.items():
+            views.setdefault(name, []).append(seen)
+    return {name: _at_worst(views[name]) for name in sorted(views)}
+
+
+def _at_worst(views: Sequence[Seen]) -> Seen:
+    return Seen(
+        circuit=max((seen.circuit for seen in views), key=STATES.index),
+        retry_in_seconds=max(seen.retry_in_seconds for seen in views),
+        set_aside_seconds=max(seen.set_aside_seconds for seen in views),
+        healthy=all(seen.healthy for seen in views),
+        in_flight=sum(seen.in_flight for seen in views),
+        latency_ms=max(seen.latency_ms for seen in views),
+    )

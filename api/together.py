@@ -2,7 +2,7 @@
 
 ``/metrics`` has the figures of all of them, with the label ``worker``; ``/readyz`` says whether every one that takes requests at
 the port serves them, since nobody can choose which one he gets. One that is not there, or has yet to begin, takes none, and keeps
-nobody out.
+nobody out. ``/backendz`` has each backend as it is seen at worst, and under ``workers`` as each of them sees it.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from api.backends_page import Page, at_worst
 from api.metrics import Metrics
 from api.site import App, Receive, Scope, Send
 
-STATE, METRICS = "/state", "/metrics"
+STATE, METRICS, BACKENDS = "/state", "/metrics", "/backendz"
 """Paths at the socket by which the processes ask each other."""
 
 
@@ -39,18 +40,23 @@ class Sibling(Protocol):
     async def metrics(self) -> bytes | None:
         """In Prometheus' format. None: it is not there, or does not answer."""
 
+    async def backends(self) -> Page | None:
+        """None: it is not there, does not answer, or is still starting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What a process tells the others at a socket of its own."""
+    """What a process tells the others at a socket of its own; `own` is what it tells its callers."""
 
     state: Callable[[], State]
     figures: Metrics
+    own: App
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del receive
         if scope["path"] == STATE:
             await _answer(send, 200, msgspec.json.encode(self.state()), b"application/json")
+        elif scope["path"] == BACKENDS:
+            await self.own(scope, receive, send)
         else:
             await _answer(send, 200, self.figures.render(), b"text/plain")
 
@@ -64,12 +70,15 @@ class Together:
     new_id: Callable[[str], str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/readyz":
+        path = scope["path"] if scope["type"] == "http" else None
+        if path == "/readyz":
             await self._ready(send)
-        elif scope["type"] == "http" and scope["path"] == "/metrics":
+        elif path == METRICS:
             texts = await asyncio.gather(*(sibling.metrics() for sibling in self.siblings.values()))
             body = merged(dict(zip(self.siblings, texts, strict=True)))
             await _answer(send, 200, body, b"text/plain; version=0.0.4; charset=utf-8", self.new_id("req"))
+        elif path == BACKENDS:
+            await self._backends(send)
         else:
             await self.own(scope, receive, send)
 
@@ -82,6 +91,14 @@ class Together:
         workers = {name: _word(state) for name, state in named.items()}
         body = {"status": "not_ready" if reasons else "ready", "reasons": reasons, "workers": workers}
         await _answer(send, 503 if reasons else 200, msgspec.json.encode(body), b"application/json", self.new_id("req"))
+
+    async def _backends(self, send: Send) -> None:
+        pages = await asyncio.gather(*(sibling.backends() for sibling in self.siblings.values()))
+        workers = {
+            name: None if page is None else page.backends for name, page in zip(self.siblings, pages, strict=True)
+        }
+        body = {"backends": at_worst(page for page in pages if page is not None), "workers": workers}
+        await _answer(send, 200, msgspec.json.encode(body), b"application/json", self.new_id("req"))
 
 
 def _word(state: State | None) -> str:

@@ -14,14 +14,16 @@ from typing import Any
 import msgspec
 import uvloop
 
+from api.backends_page import Page
 from api.metrics import Metrics
-from api.together import METRICS, STATE, Face, State, Together
+from api.together import BACKENDS, METRICS, STATE, Face, State, Together
 from cli import log_lines
 from cli.http_server import DRAIN_SECONDS, serve_app
 from cli.running import allow_many_files
 from cli.serving import Life, counted_slow_callers, living
 from cli.settings import Settings, load_settings
 from cli.wiring_distributed_gateway import open_gateway
+from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
 from infra.adapters.child_process import END, end_with_parent
 from infra.adapters.ids import new_id
@@ -43,19 +45,25 @@ class Neighbour:
     async def state(self) -> State | None:
         """One that is there and says nothing is one that callers may wait for in vain."""
         try:
-            return msgspec.json.decode(await self._asked(STATE), type=State)
+            return msgspec.json.decode((await self._asked(STATE)).body, type=State)
         except UpstreamFailed as failure:
             return State(True, ["does not answer"]) if failure.sent else None
 
     async def metrics(self) -> bytes | None:
         try:
-            return await self._asked(METRICS)
+            return (await self._asked(METRICS)).body
         except UpstreamFailed:
             return None
 
-    async def _asked(self, path: str) -> bytes:
-        answer = await self.http.send(f"unix://{self.socket}", path, b"", b"", _ANSWER_SECONDS, method=b"GET")
-        return answer.body
+    async def backends(self) -> Page | None:
+        try:
+            answer = await self._asked(BACKENDS)
+        except UpstreamFailed:
+            return None
+        return msgspec.json.decode(answer.body, type=Page) if answer.status == 200 else None
+
+    async def _asked(self, path: str) -> UpstreamResponse:
+        return await self.http.send(f"unix://{self.socket}", path, b"", b"", _ANSWER_SECONDS, method=b"GET")
 
 
 def neighbours(http: HttpUpstream, folder: Path, number: int) -> Mapping[str, Neighbour]:
@@ -105,7 +113,7 @@ async def _serve(
     """Its face at once, the shared port when it is ready; until it is told to end, or a part of it ended by a bug."""
     taking = False
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    face = Face(lambda: State(taking, life.door.reasons()), metrics)
+    face = Face(lambda: State(taking, life.door.reasons()), metrics, life.door)
     facing = asyncio.create_task(serve_app(face, str(socket), lambda _: None, ended, signals=()))
     ready, told = asyncio.create_task(life.ready()), asyncio.create_task(over.wait())
     try:

@@ -24,6 +24,7 @@ class Begun:
     org: str
     key: Key
     model: str
+    backend: str
 
     async def chat(self, number: int) -> list[Answer]:
         """The answers to `number` callers at once, each with a connection of his own."""
@@ -46,11 +47,11 @@ async def begun(house: House, url: str) -> Begun:
     await house.begin(gateways=0)
     ready = await eventually(lambda: asked(shared, "/readyz"), _all_ready)
     assert _all_ready(ready), ready.body
-    org, model = unique("org"), unique("model")
-    await house.model(model, url, backend=unique("backend"))
+    org, model, backend = unique("org"), unique("model"), unique("backend")
+    await house.model(model, url, backend=backend)
     key = (await house.org(org))["main"]
     await house.budget(org, "cap", "5")
-    return Begun(shared, org, key, model)
+    return Begun(shared, org, key, model, backend)
 
 
 def _all_ready(answer: Answer) -> bool:
@@ -107,6 +108,23 @@ async def test_each_worker_takes_requests_and_any_of_them_tells_of_all(house: Ho
     assert len([count for count in by_worker.values() if count]) > 1
     assert await figures(made.shared, "tollhouse_worker_up") == dict.fromkeys(map(str, range(WORKERS)), 1.0)
     assert len({line["request_id"] for line in hello.served()}) == 40
+
+
+async def test_any_of_them_tells_how_all_see_a_backend(house: House) -> None:
+    """Requests at a backend by way of several workers: whoever is asked has them all, and each worker's beside them."""
+    fake = await house.fake()
+    made = await begun(house, fake.url)
+    gate = fake.gates[made.model] = asyncio.Event()
+    callers = [asyncio.create_task(made.chat(1)) for _ in range(12)]
+    await until(lambda: len(fake.received) == 12, "all are dispatched")
+    for _ in range(5):
+        doc = (await asked(made.shared, "/backendz")).json()
+        assert doc["backends"][made.backend]["in_flight"] == 12
+        by_worker = [seen[made.backend]["in_flight"] for seen in doc["workers"].values()]
+        assert (len(by_worker), sum(by_worker)) == (WORKERS, 12)
+        assert len([count for count in by_worker if count]) > 1
+    gate.set()
+    assert {answer.status for caller in callers for answer in await caller} == {200}
 
 
 async def test_all_workers_hold_against_one_budget(house: House) -> None:

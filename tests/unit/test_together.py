@@ -3,24 +3,29 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.backends_page import Page, Seen
 from api.metrics import Metrics
 from api.together import State, Together, merged
 
 
 class Told:
-    """A sibling that is in this state; None: it is not there."""
+    """A sibling that is in this state, and sees backends so; None: it is not there."""
 
-    def __init__(self, state: State | None) -> None:
-        self._state = state
+    def __init__(self, state: State | None, page: Page | None = None) -> None:
+        self._state, self._page = state, page
 
     async def state(self) -> State | None:
         return self._state
 
     async def metrics(self) -> bytes | None:
         return None if self._state is None else counted(1)
+
+    async def backends(self) -> Page | None:
+        return self._page
 
 
 def counted(requests: int) -> bytes:
@@ -38,19 +43,24 @@ def sample(text: bytes, name: str, **labels: str) -> float:
     return value
 
 
-async def ready(*states: State | None) -> tuple[int, Any]:
-    """Status and document of ``/readyz`` where the siblings are in these states."""
+async def told(path: str, *siblings: Told) -> tuple[int, Any]:
+    """Status and document of what these tell together at `path`."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     async def never(*_: Any) -> Any:
-        raise AssertionError("health is told by all, and asks for no body")
+        raise AssertionError("it is told by all, and asks for no body")
 
-    siblings = {str(place): Told(state) for place, state in enumerate(states)}
-    await Together(never, siblings, lambda prefix: prefix)({"type": "http", "path": "/readyz"}, never, send)
+    named = {str(place): sibling for place, sibling in enumerate(siblings)}
+    await Together(never, named, lambda prefix: prefix)({"type": "http", "path": path}, never, send)
     return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+async def ready(*states: State | None) -> tuple[int, Any]:
+    """Status and document of ``/readyz`` where the siblings are in these states."""
+    return await told("/readyz", *map(Told, states))
 
 
 SERVES, STARTS, REFUSES = State(True, []), State(False, ["waiting for Kafka"]), State(True, ["the gate is not open"])
@@ -78,3 +88,23 @@ def test_figures_of_all_are_told_apart_by_worker() -> None:
     assert [sample(text, "tollhouse_tasks", worker=worker) for worker in "01"] == [7, 7]
     assert [sample(text, "tollhouse_worker_up", worker=worker) for worker in "012"] == [1, 1, 0]
     assert text.count(b"# TYPE tollhouse_http_requests_total counter") == 1
+
+
+WELL = Seen("closed", 0.0, 0.0, True, 2, 12.5)
+
+
+async def test_backends_are_told_as_each_worker_sees_them_and_at_worst() -> None:
+    """A backend that one worker has in trouble shows so, whoever is asked; its requests are those of all; one that is not there
+    is named, and no backend is lost that only one worker knows."""
+    broken = Seen("open", 0.7, 0.0, False, 3, 0.0)
+    aside = Seen("warming", 0.0, 4.5, True, 0, 90.0)
+    pages = Page({"b": WELL, "a": WELL}), Page({"b": broken}), None, Page({"b": aside, "c": WELL})
+    status, doc = await told("/backendz", *(Told(SERVES, page) for page in pages))
+    assert (status, set(doc["workers"]), doc["workers"]["2"]) == (200, {"0", "1", "2", "3"}, None)
+    assert doc["workers"]["1"] == {"b": json.loads(msgspec.json.encode(broken))}
+    assert list(doc["backends"]) == ["a", "b", "c"]
+    assert msgspec.convert(doc["backends"], dict[str, Seen]) == {
+        "a": WELL,
+        "b": Seen("open", 0.7, 4.5, False, 5, 90.0),
+        "c": WELL,
+    }
