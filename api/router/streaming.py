@@ -22,6 +22,10 @@ from domain.upstream_status import Said
 LEFT = 499
 """The status, in our own figures, of a stream whose caller left before its head."""
 
+HELD_SECONDS = 1.0
+"""How long a stream goes on behind its announced end: a report of usage may come late. Some backends keep the connection open,
+and the end, which is withheld until it is booked, would not reach the caller as long as they do."""
+
 _SAID = UpstreamFailed("the backend answered an error", sent=True)
 
 
@@ -47,9 +51,13 @@ class Streaming:
         exchange, failure = passage.exchange, None
         began, answered = passage.admitted.began, time.monotonic()
         first_token: float | None = None
+        over: asyncio.TimerHandle | None = None
         try:
             while data := await response.chunk():
-                if passed := relay.feed(data):
+                passed = relay.feed(data)
+                if over is None and relay.done:
+                    over = self._loop.call_later(HELD_SECONDS, response.close)
+                if passed:
                     if first_token is None:
                         if _of_unknown_cost(relay) and begins_with_error(passed):
                             response.close()
@@ -63,6 +71,9 @@ class Streaming:
         except asyncio.CancelledError:  # the process ends: what was seen is charged, as if the caller had left
             self._outcomes.in_background(self._left(passage, relay, first_token))
             raise
+        finally:
+            if over is not None:
+                over.cancel()
         relay.end()
         if gone.done():
             exchange.status = exchange.status or LEFT

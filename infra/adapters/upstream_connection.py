@@ -18,6 +18,9 @@ MAX_HEAD = 64 * 1024
 
 _HIGH_WATER = 256 * 1024
 
+_AS_IT_IS = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
+"""What a body that is not compressed has to say, where it says something."""
+
 
 class Pool(Protocol):
     """Where a connection belongs."""
@@ -192,7 +195,7 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
-        elif name == b"content-type" and value.startswith(b"text/event-stream"):
+        elif name == b"content-type" and value[:17].lower() == b"text/event-stream":
             assert self._parser is not None
             # a refusal is read whole, whatever it is written as
             self._response.streamed = self._response.streamed or self._parser.get_status_code() == 200
@@ -206,7 +209,7 @@ class Connection(asyncio.Protocol):
         if status < 200:  # an interim answer
             self._response.headers.clear()
             return
-        if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in self._response.headers):
+        if any(value.lower() != _AS_IT_IS[name] for name, value in self._response.headers if name in _AS_IT_IS):
             if 200 <= status < 300:
                 self._refuse("the backend's answer is compressed, which nobody asked for")
             self._muted = True  # a refusal is one without its words, too

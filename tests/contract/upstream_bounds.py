@@ -54,6 +54,17 @@ class UpstreamBounds(UpstreamContract):
             await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
             assert peer.connections == [1, 2]
 
+    @pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\ntransfer-encoding: chunked"], ids=["one", "two"])
+    async def test_an_answer_compressed_on_its_way_is_none(self, upstream: HttpUpstream, coding: bytes) -> None:
+        """A transfer coding beside chunks is a compression by another name."""
+        said = b"HTTP/1.1 200 OK\r\ntransfer-encoding: %b\r\n\r\n" % coding + chunk(BOMB) + chunk(b"")
+        async with self.peer(in_turn(saying(said), saying(PLAIN))) as peer:
+            error = await self.fails(upstream, peer.url)
+            assert error.sent
+            assert "compressed" in error.message
+            await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
+            assert peer.connections == [1, 2]
+
     async def test_a_compressed_refusal_is_one_without_its_words(self, upstream: HttpUpstream) -> None:
         """Its status says that it cost nothing; the connection goes on."""
         said = b"HTTP/1.1 429 No\r\nretry-after: 7\r\n%bcontent-length: %d\r\n\r\n" % (GZIP, len(BOMB)) + BOMB

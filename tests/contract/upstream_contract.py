@@ -243,6 +243,19 @@ class UpstreamContract(ABC):
                 assert await response.chunk() == expected
             assert await response.chunk() == b""
 
+    async def test_a_stream_is_one_however_its_type_is_written(self, upstream: HttpUpstream) -> None:
+        """Types of media have no case."""
+        said = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n"
+            + CHUNKED
+            + chunk(b"one")
+            + chunk(b"")
+        )
+        async with self.peer(saying(said)) as peer:
+            response = await upstream.send(peer.url, "/x", b"", b"", PATIENCE)
+            assert response.streamed
+            assert await response.chunk() == b"one"
+
     async def test_a_slow_reader_slows_the_peer_down(self, upstream: HttpUpstream) -> None:
         """A stream nobody reads stops being received, however much there is of it; read on, it is all there."""
         stalled, blocks, written = asyncio.Event(), 1024, 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from api.router import streaming
 from api.router.errors import RouterError
 from commands.gate import RateClaim
 from domain.errors import UpstreamFailed
@@ -23,7 +24,7 @@ from tests.unit.forward_house import (
     House,
     stream,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -253,6 +254,19 @@ async def test_a_connection_that_breaks_behind_the_end_changes_nothing(house: Ho
     house.answer = stream(CONTENT + USAGE + DONE, UpstreamFailed("cut", sent=True))
     await house.chat(stream=True)
     assert (house.fact().cost, house.body) == (27, CONTENT + DONE)
+
+
+async def test_a_backend_that_holds_on_behind_its_end_holds_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report may still come for a moment; then the stream is over, whatever the backend does with its connection."""
+    monkeypatch.setattr(streaming, "HELD_SECONDS", 0.01)
+    answer = house.answer = stream(CONTENT, USAGE, DONE, endless=True)
+    async with asyncio.timeout(PATIENCE):
+        await house.chat(stream=True)
+    assert answer.closed.is_set()
+    assert (house.fact().cost, house.fact().estimated, house.fact().abandoned) == (27, False, False)
+    assert (house.body, house.out[-1]["more_body"]) == (CONTENT + DONE, False)
 
 
 async def test_a_caller_who_leaves_ends_the_stream_and_pays_what_was_seen(house: House) -> None:

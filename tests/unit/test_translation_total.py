@@ -12,7 +12,8 @@ from api.router.errors import RouterError
 from api.router.faces.chat import parse_chat
 from api.router.faces.chat_to_messages_answer import chat_of_message, chat_refusal
 from api.router.faces.chat_to_messages_stream import ChatOfMessages
-from api.router.faces.face import Carriage
+from api.router.faces.completions import parse_completions
+from api.router.faces.face import Asked, Carriage
 from api.router.faces.messages import parse_messages
 from api.router.faces.messages_to_chat_answer import message_of_chat, message_refusal
 from api.router.faces.messages_to_chat_stream import MessagesOfChat
@@ -99,6 +100,43 @@ def test_every_stream_becomes_one(sent: list[bytes], asked: bool) -> None:
             relay.feed(line + b"\n\n")
         relay.end()
         relay.rest()
+
+
+HALF = b"\xed\xa0\x80"
+"""Half of a surrogate pair as raw bytes: no text, though a decoder that skips over it takes it for some."""
+
+CALLED = b'{"type":"tool_use","id":"t","name":"f","input":{"a":"' + HALF + b'"}}'
+
+
+def test_a_tool_called_with_what_is_no_text_is_shown() -> None:
+    """Plain or as a stream, with what can be read of it: what was served is never an error of ours."""
+    answer = b'{"id":"m","content":[' + CALLED + b'],"usage":{"input_tokens":3,"output_tokens":4}}'
+    usage, shown = chat_of_message(answer, 100)
+    assert usage is not None and usage.total == 7
+    (call,) = json.loads(shown)["choices"][0]["message"]["tool_calls"]
+    assert set(json.loads(call["function"]["arguments"])) == {"a"}
+    shown = ChatOfMessages(False, 100).feed(b'data: {"type":"content_block_start","content_block":' + CALLED + b"}\n\n")
+    assert b"tool_calls" in shown
+
+
+@pytest.mark.parametrize("parse", [parse_chat, parse_completions])
+@pytest.mark.parametrize("value", [b'"' + HALF + b'"', b"9" * 5000, b"1e999"], ids=["no text", "long", "large"])
+def test_what_is_beside_an_option_of_streams_goes_as_it_came(parse: Callable[[bytes], Asked], value: bytes) -> None:
+    """Nobody but the backend has to make sense of it."""
+    asked = b'"model":"m","prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true'
+    body = b"{" + asked + b',"stream_options":{"more":' + value + b"}}"
+    sent = carried(lambda: parse(body).carriage("openai"))
+    assert sent is not None
+    assert b'"stream_options":{"more":' + value + b',"include_usage":true}' in sent
+
+
+@pytest.mark.parametrize("parse", [parse_chat, parse_completions])
+def test_an_option_of_streams_whose_name_is_no_text_is_refused(parse: Callable[[bytes], Asked]) -> None:
+    """By its field, before anything is held."""
+    asked = b'"model":"m","prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true'
+    with pytest.raises(RouterError) as refused:
+        parse(b"{" + asked + b',"stream_options":{"' + HALF + b'":1}}')
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "stream_options")
 
 
 @pytest.mark.parametrize("depth", [100, *range(800, 1100, 20)])

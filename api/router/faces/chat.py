@@ -61,6 +61,7 @@ _parts = msgspec.json.Decoder(list[_Part]).decode
 _tools = msgspec.json.Decoder(list[_Tool] | None).decode
 _names = msgspec.json.Decoder(list[str] | None).decode
 _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_options = msgspec.json.Decoder(dict[str, Raw] | None).decode
 _encode = msgspec.json.encode
 
 
@@ -109,8 +110,8 @@ class ChatCarriage(SameProtocol[ChatRequest]):
         asked = self._asked
         changed = super().changed(upstream_model, grant)
         if asked.call.stream and not asked.wants_usage:
-            options = msgspec.json.decode(asked.fields["stream_options"]) if "stream_options" in asked.fields else None
-            changed["stream_options"] = Raw(_encode({**(options or {}), "include_usage": True}))
+            options = _options(asked.fields.get("stream_options", b"null")) or {}
+            changed["stream_options"] = Raw(_encode({**options, "include_usage": True}))
         return changed
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
@@ -124,6 +125,7 @@ class ChatCarriage(SameProtocol[ChatRequest]):
 
 def wants_usage(fields: Fields) -> bool:
     """Whether the caller asked for usage on a stream."""
+    field_of(fields, "stream_options", _options, "must be an object")  # where its names are no text, it cannot be sent
     options = field_of(fields, "stream_options", _stream_options, "must be an object")
     return bool(options and options.include_usage)
 

@@ -122,6 +122,11 @@ def fault_shown(fault: Fault) -> bytes:
     return error_body(_STATUSES.get(fault.type, 400), fault.type, fault.message)
 
 
+def input_shown(block: Block) -> str:
+    """What a tool is called with, as JSON. What is no text in it (nobody has looked into it yet) is shown as such."""
+    return bytes(block.input).decode(errors="replace")
+
+
 def _call(block: Block) -> dict[str, Any]:
-    function = {"name": block.name, "arguments": bytes(block.input).decode()}
+    function = {"name": block.name, "arguments": input_shown(block)}
     return {"id": block.id, "type": "function", "function": function}

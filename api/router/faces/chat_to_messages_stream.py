@@ -17,6 +17,7 @@ from api.router.faces.chat_to_messages_answer import (
     StopDetails,
     fault_shown,
     finish_of,
+    input_shown,
     usage_shown,
 )
 from api.router.faces.messages_stream import UsageOfStream
@@ -154,7 +155,7 @@ class ChatOfMessages:
             return b""
         whole = bytes(block.input) not in (b"{}", b"null")
         self._call, self._wordless, self._calls = True, not whole, self._calls + 1
-        function = {"name": block.name, "arguments": bytes(block.input).decode() if whole else ""}
+        function = {"name": block.name, "arguments": input_shown(block) if whole else ""}
         return self._called({"id": block.id, "type": "function", "function": function})
 
     def _piece(self, delta: _Delta) -> bytes:
