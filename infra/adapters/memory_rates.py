@@ -39,15 +39,17 @@ class MemoryRates:
 
     def in_the_way(self, request: AdmitRequest, now: float) -> tuple[RateClaim, float | None] | None:
         """The limit that is in the way and the seconds to wait, if one is: first one that this request can never pass (None),
-        else the first that is full."""
+        else of those that are full the one that is so longest. Nobody stands in line at those behind the first."""
         for claim in request.rates:
             if _need(claim, request) > claim.limit:
                 return claim, None
+        longest: tuple[RateClaim, float] | None = None
         for claim in request.rates:
-            wait = self._wait(claim, _need(claim, request), now)
-            if wait is not None:
-                return claim, wait
-        return None
+            look = self._wait if longest is None else self._full
+            wait = look(claim, _need(claim, request), now)
+            if wait is not None and (longest is None or wait > longest[1]):
+                longest = claim, wait
+        return longest
 
     def take(self, request: AdmitRequest, now: float) -> Taken:
         """Counts the request under each of its limits."""

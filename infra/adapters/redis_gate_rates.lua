@@ -213,19 +213,22 @@ local function rate_limits(rates, tokens, now)
   local limits = {}
 
   -- The number of the limit that is in the way and the seconds to wait: first one that this request can never pass (false),
-  -- else the first that is full.
+  -- else of those that are full the one that is so longest. Nobody stands in line at those behind the first.
   function limits.in_the_way()
     for number, claim in ipairs(rates) do
       if need(claim) > claim[3] then
         return number, false
       end
     end
+    local found, longest
     for number, claim in ipairs(rates) do
-      local seconds = wait(claim)
-      if seconds then
-        return number, seconds
+      local look = found and full or wait
+      local seconds = look(claim)
+      if seconds and (not found or seconds > longest) then
+        found, longest = number, seconds
       end
     end
+    return found, longest
   end
 
   -- Places among those under way, and where tokens are counted.

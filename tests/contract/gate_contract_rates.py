@@ -54,19 +54,33 @@ class RateContract(Gates):
     @few
     @given(asked=st.lists(st.tuples(waits, st.integers(1, 5)), min_size=1, max_size=12))
     async def test_who_waits_as_long_as_told_is_let_in(self, asked: list[tuple[float, int]]) -> None:
-        """`retry_after` of a rate limit is neither a guess nor an excuse."""
+        """`retry_after` of a rate limit is neither a guess nor an excuse, also where more than one is in the way."""
         limits = (rate("tokens", 7), rate("requests", 3))
         async with self.house() as house:
             for wait, tokens in asked:
                 house.clock.advance(wait)
                 answer = await house.ask(None, rates=limits, tokens=tokens)
-                for _ in limits:  # one limit after the other may be in the way
-                    if isinstance(answer, Refused):
-                        assert answer.code == "rate_limit_exceeded"
-                        assert answer.retry_after is not None and 0 < answer.retry_after <= WINDOW
-                        house.clock.advance(answer.retry_after)
-                        answer = await house.ask(None, rates=limits, tokens=tokens)
+                if isinstance(answer, Refused):
+                    assert answer.code == "rate_limit_exceeded"
+                    assert answer.retry_after is not None and 0 < answer.retry_after <= WINDOW
+                    house.clock.advance(answer.retry_after)
+                    answer = await house.ask(None, rates=limits, tokens=tokens)
                 assert isinstance(answer, Granted)
+
+    @pytest.mark.parametrize("sharer", [None, "key_1"])
+    async def test_of_several_limits_the_one_that_keeps_longest_is_named(self, sharer: str | None) -> None:
+        """Whoever comes back when the first has room again would be refused by the other."""
+        few, much = RateClaim("few", "requests", 1), RateClaim("much", "tokens", 10, sharer)
+        async with self.house() as house:
+            await house.hold("early", rates=(few,))
+            house.clock.advance(20)
+            await house.hold("late", rates=(much,), tokens=10)
+            house.clock.advance(20)
+            for limits in ((few, much), (much, few)):
+                refused = await house.refuse(rates=limits, tokens=5)
+                assert (refused.code, refused.rate, refused.retry_after) == ("rate_limit_exceeded", much, 40.0)
+            house.clock.advance(40)
+            await house.hold("then", rates=(few, much), tokens=5)
 
     async def test_rates_are_told_on_every_answer(self) -> None:
         """What remains, and the seconds until the limit is whole again; what was refused is not counted."""
