@@ -83,7 +83,8 @@ class BackendState:
 
 
 class Claim:
-    """A backend that was chosen for a request. Exactly one of the methods ends it; what comes later is ignored."""
+    """A backend that was chosen for a request. Exactly one of the methods but `answers` ends it; what comes later is
+    ignored."""
 
     __slots__ = ("_now", "_open", "_state", "target")
 
@@ -91,6 +92,12 @@ class Claim:
         self.target = target
         self._state, self._now = state, now
         self._open = True
+
+    def answers(self) -> None:
+        """Its answer has begun, and may take its time."""
+        circuit = self._state.circuit
+        if self._open and not circuit.closed:
+            circuit.answers(self._now())
 
     def served(self, seconds: float) -> None:
         """It answered as it should, whatever the answer says; so long it took to begin."""

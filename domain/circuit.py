@@ -2,8 +2,9 @@
 
     closed     requests go; `failures` in a row, or `share` of at least `least` in `window`, open it
     open       none should go for a pause, which doubles each time the circuit opens again before it was closed
-    half_open  the pause is over: one at a time goes, as a probe; the first that is served ends it, one that fails opens it
-    warming    more of them go from second to second, until `warm_up` is over: then it is closed
+    half_open  the pause is over: one at a time goes, as a probe; the first whose answer begins ends it, one that fails opens it
+    warming    more of them go from second to second, until `warm_up` is over: then it is closed; one that fails opens it if
+               none came to its end yet
 
 Times are seconds on a clock that never goes back.
 """
@@ -49,6 +50,7 @@ class Circuit:
         "_since",
         "_state",
         "_thresholds",
+        "_unproven",
         "_until",
         "_window_began",
         "slow",
@@ -61,7 +63,7 @@ class Circuit:
         self._since = self._until = 0.0
         self._in_a_row = self._served = self._failed = 0
         self._window_began = float("-inf")
-        self._probing = False
+        self._probing = self._unproven = False
         self.slow = False
 
     @property
@@ -110,16 +112,21 @@ class Circuit:
         elif self._state == "warming" and now - self._since >= self._thresholds.warm_up:
             self._close()
 
+    def answers(self, now: float) -> None:
+        """The answer to a request has begun; its end may be minutes away."""
+        if self._state == "half_open":
+            self._warm_up(now)
+            self._unproven = True
+
     def served(self, now: float) -> None:
         """A request was served, whatever the answer says."""
         self._in_a_row = 0
+        self._unproven = False
         if self._state == "closed":
             self._age(now)
             self._served += 1
         elif self._state == "half_open":
-            self._probing = False
-            self._state, self._since = "warming", now
-            self._served = self._failed = 0
+            self._warm_up(now)
 
     def failed(self, now: float, *, slow: bool = False) -> None:
         """A request failed for reasons of the backend's own."""
@@ -131,6 +138,7 @@ class Circuit:
         thresholds, all_of_them = self._thresholds, self._failed + self._served
         if (
             self._state == "half_open"
+            or self._unproven
             or self._in_a_row >= thresholds.failures
             or (all_of_them >= thresholds.least and self._failed >= thresholds.share * all_of_them)
         ):
@@ -145,15 +153,21 @@ class Circuit:
         self._state, self._until = "open", now + self._pause
         self._pause = min(self._thresholds.longest_pause, self._pause * 2)
         self._in_a_row = self._served = self._failed = 0
-        self._probing, self.slow = False, slow
+        self._probing = self._unproven = False
+        self.slow = slow
 
     def probed(self, now: float) -> None:
         """Somebody asked it beside all requests, and it answered well: an open circuit need not wait for its pause."""
         if self._state in ("open", "half_open"):
             self._state, self._since, self._probing = "warming", now, False
 
+    def _warm_up(self, now: float) -> None:
+        self._probing = False
+        self._state, self._since = "warming", now
+        self._served = self._failed = 0
+
     def _close(self) -> None:
-        self._state, self._pause = "closed", self._thresholds.pause
+        self._state, self._pause, self._unproven = "closed", self._thresholds.pause, False
 
     def _age(self, now: float) -> None:
         if now - self._window_began > self._thresholds.window:

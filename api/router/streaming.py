@@ -63,6 +63,7 @@ class Streaming:
                             response.close()
                             return await self._broken(passage, _SAID)
                         first_token = round((time.monotonic() - began) * 1000, 3)
+                        passage.way.claim.answers()
                         await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))
                     await exchange.write(passed, more=True)
         except UpstreamFailed as error:

@@ -84,6 +84,7 @@ class House:
         self.sent: list[tuple[str, str, bytes, bytes, float]] = []
         self.answer: Answered | UpstreamFailed = Answered()
         self.published = MODEL
+        self.states = BackendStates()
 
     def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
         """The gate frees room."""
@@ -140,7 +141,7 @@ class House:
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
         forward = Forward(self, outcomes, Heads(lambda sealed: f"th-{sealed}"))
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
-        ways = Ways(BackendChoice(BackendStates()))
+        ways = Ways(BackendChoice(self.states))
         failover = Failover(forward, outcomes, ways, self, self, self.known)
         way = ways.first(self.published, request, self.version)
         await failover.carry(exchange, admitted, face, way)

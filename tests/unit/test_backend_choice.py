@@ -122,6 +122,18 @@ def test_nobody_waits_where_the_last_was_waited_for(house: House) -> None:
     house.claim(model(A))
 
 
+def test_nobody_waits_for_the_end_of_an_answer_that_has_begun(house: House) -> None:
+    """Where a long stream is the probe, whoever comes meanwhile is served."""
+    house.break_(A, slow=True)
+    house.now += 1.0
+    probe = house.claim(model(A))
+    assert house.choice.claim(model(A)) is None
+    probe.answers()
+    house.claim(model(A)).served(0.1)
+    probe.served(0.1)
+    assert house.states.known()["a"].in_flight == 0
+
+
 def test_a_backend_that_was_repaired_gets_its_share_back_slowly(house: House) -> None:
     """From a tenth to all of it."""
     of = model(target("a"), B)

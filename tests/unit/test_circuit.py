@@ -79,6 +79,28 @@ def test_a_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
         probe(circuit, now, good=False)
 
 
+def test_a_probe_whose_answer_has_begun_keeps_nobody_out() -> None:
+    """An answer may take minutes: it warms up meanwhile. If it breaks after all, nothing was served, and the pause is longer."""
+    circuit = opened()
+    circuit.began(1.0)
+    circuit.answers(1.5)
+    assert (circuit.state(1.5), circuit.share(1.5), circuit.allows(1.5)) == ("warming", 0.1, True)
+    circuit.failed(3.0)
+    assert (circuit.state(3.0), circuit.retry_in(3.0)) == ("open", 2.0)
+
+
+def test_an_answer_that_came_to_its_end_is_what_counts_while_it_warms_up() -> None:
+    """After that a failure is one of as many as it takes otherwise; an answer that began before changes nothing."""
+    circuit = opened()
+    circuit.began(1.0)
+    circuit.answers(1.5)
+    circuit.served(2.0)
+    circuit.failed(3.0)
+    assert circuit.state(3.0) == "warming"
+    circuit.answers(11.0)
+    assert circuit.state(11.5) == "closed"
+
+
 def test_a_probe_that_is_served_warms_it_up_to_its_full_share() -> None:
     """A tenth at first, then more from second to second; a pause is short again once it is closed."""
     circuit = opened()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -172,6 +173,19 @@ async def test_a_stream_passes_as_it_comes_and_its_end_waits_for_the_books(house
     fact = house.fact()
     assert (fact.cost, fact.estimated, fact.abandoned, fact.stream) == (27, False, False, True)
     assert fact.first_token_ms is not None
+
+
+@pytest.mark.parametrize(("begins", "then"), [(CONTENT, "warming"), (b'data: {"error":{}}\n\n', "open")])
+async def test_a_stream_that_has_begun_is_what_a_circuit_waits_for(house: House, begins: bytes, then: str) -> None:
+    """Its backend is well enough for others, however long the stream goes on; one that says that it broke is not."""
+    circuit = house.states.of(TARGET).circuit
+    circuit.open(house.states.now() - 60)
+    house.answer = stream(begins, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: circuit.state(house.states.now()) == then, f"the circuit is {then}")
+    house.left.set()
+    with suppress(RouterError):
+        await chatting
 
 
 async def test_a_stream_without_usage_is_counted(house: House) -> None:
