@@ -8,10 +8,13 @@ uvicorn's protocol with httptools' parser, and on top of that:
 * A refusal is an error object with an id, comes behind the answers that are still owed, and ends the connection.
 * An answer that came before its request was whole ends the connection too, gently: what the caller still sends is thrown away
   for a moment, so that he can take the answer.
+* An answer without a length ends with its connection where the client speaks HTTP/1.0, and breaks it if it is not whole.
 * Every request of a connection learns that its caller has gone, not only the last one. A caller who closes his side has gone.
 """
 
 import re
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +37,9 @@ KEEP_ALIVE_SECONDS = 75.0
 
 LINGER_SECONDS = 5.0
 """How long what a refused caller still sends is thrown away."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""As `SO_LINGER`: a connection that is closed so breaks."""
 
 _HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*")
 _UPGRADING = frozenset({b"upgrade", b"http2-settings"})
@@ -144,6 +150,10 @@ class HttpProtocol(HttpToolsProtocol):
     def end(self) -> None:
         """Ends the connection once everything is sent; the caller need not have sent everything."""
         if self.transport.is_closing() or self._phase is _Phase.LINGERING:
+            return
+        if isinstance(self._running, _Cycle) and self._running.torn:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
             return
         if self._phase in (_Phase.IDLE, _Phase.WHOLE) and not self._deaf:
             self.transport.close()
@@ -289,9 +299,23 @@ class _Exit:
 
 
 class _Cycle(RequestResponseCycle):
-    """A request whose answer says so if it is the last one."""
+    """A request whose answer says so if it is the last one. Where the client knows no chunks, a body of unknown length is what
+    comes until the end of the connection."""
+
+    _bare = False
+    """Whether the end of the connection is the end of the body."""
+
+    @property
+    def torn(self) -> bool:
+        """Whether the answer would look whole if its connection ended now, and is not."""
+        return self._bare and not self.response_complete
 
     async def send(self, message: Any) -> None:
-        if self.more_body and not self.response_started:
-            self.keep_alive = False
+        if not self.response_started:
+            if self.more_body:
+                self.keep_alive = False
+            if self.scope["http_version"] == "1.0" and all(name != b"content-length" for name, _ in message["headers"]):
+                self._bare, self.chunked_encoding = True, False
+        elif self._bare:
+            self.expected_content_length = len(message["body"])
         await super().send(message)

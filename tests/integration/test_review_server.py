@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.site import App
 from cli import http_protocol
 from cli.http_protocol import HEAD_BYTES
 from cli.http_server import serve_app
@@ -45,6 +46,32 @@ async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.Monke
             await _cut_off(writer, b"\r\n")
 
 
+OLD = b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
+
+
+async def test_a_stream_for_an_old_client_ends_with_its_connection() -> None:
+    """HTTP/1.0 knows no chunks: the bytes come as they are. An answer of known length is the same as ever."""
+    async with _served(app=_streams) as port:
+        head, _, body = (await _all(port, OLD)).partition(b"\r\n\r\n")
+        assert body == b"one two"
+        assert (b"transfer-encoding" in head, b"connection: close" in head) == (False, True)
+    async with _served() as port:
+        assert (await _all(port, OLD)).endswith(b"\r\ncontent-length: 1\r\nconnection: close\r\n\r\n0")
+
+
+async def test_a_stream_for_an_old_client_that_is_torn_does_not_look_whole() -> None:
+    """Where the end of the connection is that of the answer, the connection must break."""
+
+    async def torn(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one ", "more_body": True})
+        raise ValueError("it broke")
+
+    async with _served(app=torn) as port:
+        with pytest.raises(ConnectionError):
+            await _all(port, OLD)
+
+
 async def test_a_long_body_in_small_chunks_is_no_head() -> None:
     """The framing of a chunked body is not held against it, nor are earlier requests of a connection."""
     body = b"".join(b"%x\r\n%b\r\n" % (100, b"a" * 100) for _ in range(20_000)) + b"0\r\n\r\n"
@@ -58,6 +85,16 @@ async def test_a_long_body_in_small_chunks_is_no_head() -> None:
         writer.close()
 
 
+async def _all(port: int, data: bytes) -> bytes:
+    """What is answered to `data`, to the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
 async def _cut_off(writer: asyncio.StreamWriter, data: bytes) -> None:
     """Says `data` again and again, and returns once nobody takes it any more."""
     async with asyncio.timeout(PATIENCE):
@@ -68,20 +105,28 @@ async def _cut_off(writer: asyncio.StreamWriter, data: bytes) -> None:
             await asyncio.sleep(0.005)
 
 
+async def _counts(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answers each request with the length of its body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    answer = b"%d" % size
+    headers = [(b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+async def _streams(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answers each request with two pieces."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for piece, more in ((b"one ", True), (b"two", True), (b"", False)):
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
 @asynccontextmanager
-async def _served(slow: SlowCallers | None = None) -> AsyncIterator[int]:
-    """A server that answers each request with the length of its body."""
-
-    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        size, more = 0, True
-        while more:
-            message = await receive()
-            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-        answer = b"%d" % size
-        headers = [(b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
-
+async def _served(slow: SlowCallers | None = None, app: App = _counts) -> AsyncIterator[int]:
+    """A server whose application is `app`."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(serve_app(app, ("127.0.0.1", 0), ready.set_result, ended, signals=(), slow=slow))
