@@ -9,6 +9,9 @@ from domain.money import format_usd
 _PASSED = (b"openai-", b"retry-after", b"x-should-retry")
 """Response headers of a backend that reach the caller, by prefix; all others are its own business."""
 
+_OURS = frozenset({b"openai-organization", b"openai-project"})
+"""Of these, what says whose account there it is: the operator's, and none of the callers' business."""
+
 
 def refusal_headers(backend: str, response: UpstreamResponse) -> Headers:
     """Of a backend's own refusal."""
@@ -55,4 +58,4 @@ def _budget_headers(admitted: Admitted, cost: int | None) -> Headers:
 
 
 def _passed(response: UpstreamResponse) -> Headers:
-    return [(name, value) for name, value in response.headers if name.startswith(_PASSED)]
+    return [(name, value) for name, value in response.headers if name.startswith(_PASSED) and name not in _OURS]

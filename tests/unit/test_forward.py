@@ -51,6 +51,20 @@ async def test_an_answer_is_booked_and_passed_on_as_it_came(house: House) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("asked", [{}, {"stream": True}])
+@pytest.mark.parametrize("status", [200, 429])
+async def test_whose_account_at_the_provider_it_is_stays_here(
+    house: House, asked: dict[str, bool], status: int
+) -> None:
+    """Callers are tenants of the installation, not of the account that it has there."""
+    account = [(b"openai-organization", b"our-company"), (b"openai-project", b"proj_1")]
+    told = [*account, (b"openai-version", b"1"), (b"x-ratelimit-remaining-requests", b"9")]
+    house.answer = Answered(status, ANSWER, told, [CONTENT, DONE], streamed=bool(asked) and status == 200)
+    await house.chat(**asked)
+    assert house.headers[b"openai-version"] == b"1"
+    assert not {b"openai-organization", b"openai-project", b"x-ratelimit-remaining-requests"} & house.headers.keys()
+
+
 async def test_the_backend_gets_our_id_its_own_name_and_the_granted_cap(house: House) -> None:
     """And its credential, unsealed; the cap that was clamped is told to the caller."""
     house.answer = Answered(body=ANSWER)
