@@ -42,11 +42,15 @@ class Passage:
     def counted(self, output: int, came_in: Usage | None = None) -> Usage:
         """What is charged where no usage was reported: the input as far as it was told, else about what it has, and the output
         counted, at most what was granted: as the dearer of what it may be."""
-        admitted = self.admitted
-        call = admitted.call
-        known = came_in or Usage(input=call.estimated_input)
-        output = min(output, admitted.grant * call.choices)
-        return replace(known, audio_output=output) if call.spoken else replace(known, output=output)
+        return self.more(came_in or Usage(input=self.admitted.call.estimated_input), output)
+
+    def more(self, told: Usage, output: int) -> Usage:
+        """What was told, and an output counted beside it: together at most what was granted."""
+        call = self.admitted.call
+        output = max(0, min(output, self.admitted.grant * call.choices - told.all_output))
+        if call.spoken:
+            return replace(told, audio_output=told.audio_output + output)
+        return replace(told, output=told.output + output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from api.router.passage import SLOW_MS, Failed, Passage
 from commands.outcomes import Outcomes
 from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
-from domain.facts import Try
+from domain.facts import Try, Usage
 from domain.upstream_status import Said
 
 LEFT = 499
@@ -27,6 +27,20 @@ HELD_SECONDS = 1.0
 and the end, which is withheld until it is booked, would not reach the caller as long as they do."""
 
 _SAID = UpstreamFailed("the backend answered an error", sent=True)
+
+
+class _Told:
+    """How far the last report of usage reaches: `pieces` events had come by then."""
+
+    __slots__ = ("pieces", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.pieces = 0
+
+    def look(self, relay: Relay) -> None:
+        if relay.usage is not self.usage:
+            self.usage, self.pieces = relay.usage, relay.pieces
 
 
 class Streaming:
@@ -50,11 +64,12 @@ class Streaming:
     ) -> Failed | None:
         exchange, failure = passage.exchange, None
         began, answered = passage.admitted.began, time.monotonic()
-        first_token: float | None = None
+        first_token, told = None, _Told()
         over: asyncio.TimerHandle | None = None
         try:
             while data := await response.chunk():
                 passed = relay.feed(data)
+                told.look(relay)
                 if over is None and relay.done:
                     over = self._loop.call_later(HELD_SECONDS, response.close)
                 if passed:
@@ -70,15 +85,16 @@ class Streaming:
             failure = error
             response.close()
         except asyncio.CancelledError:  # the process ends: what was seen is charged, as if the caller had left
-            self._outcomes.in_background(self._left(passage, relay, first_token))
+            self._outcomes.in_background(self._left(passage, relay, told, first_token))
             raise
         finally:
             if over is not None:
                 over.cancel()
         relay.end()
+        told.look(relay)
         if gone.done():
             exchange.status = exchange.status or LEFT
-            await self._left(passage, relay, first_token)
+            await self._left(passage, relay, told, first_token)
             return None
         if _of_unknown_cost(relay):
             return await self._broken(passage, _SAID, relay.rest())
@@ -87,7 +103,7 @@ class Streaming:
         if failure is not None and not relay.done:  # else the answer was whole, however the connection ended
             return await self._broken(passage, failure)
         passage.way.claim.served(answered - passage.began)
-        await self._served(passage, relay, first_token, abandoned=False)
+        await self._served(passage, relay, first_token)
         if not exchange.started:
             await exchange.start(200, stream_headers(passage.admitted, passage.backend, response))
         await exchange.write(relay.rest(), more=False)
@@ -105,25 +121,33 @@ class Streaming:
         await exchange.write(last, more=False)
         return None
 
-    async def _left(self, passage: Passage, relay: Relay, first_token: float | None) -> None:
+    async def _left(self, passage: Passage, relay: Relay, told: _Told, first_token: float | None) -> None:
         """Books a stream whose caller left: what was seen is charged, unless the backend had said by then that it broke."""
         if _of_unknown_cost(relay):
             await self._unconfirmed(passage, _SAID)
         else:
-            await self._served(passage, relay, first_token, abandoned=True)
+            untold = 0 if relay.done or relay.usage is None else relay.pieces - told.pieces
+            await self._served(passage, relay, first_token, untold, abandoned=True)
 
     async def _unconfirmed(self, passage: Passage, failure: UpstreamFailed) -> None:
         tries = (*passage.before, _failed_try(passage, failure))
         await self._outcomes.unconfirmed(passage.admitted, failure, backend=passage.backend, tries=tries)
 
-    async def _served(self, passage: Passage, relay: Relay, first_token: float | None, *, abandoned: bool) -> None:
-        """Books a stream by its last usage report, else by the events counted."""
+    async def _served(
+        self, passage: Passage, relay: Relay, first_token: float | None, untold: int = 0, *, abandoned: bool = False
+    ) -> None:
+        """Books a stream by its last usage report, with the events that came behind it `untold`, else by the events counted."""
+        usage = relay.usage
+        if usage is None:
+            counted = passage.counted(relay.pieces, relay.came_in)
+        else:
+            counted = passage.more(usage, untold) if untold else usage
         await self._outcomes.completed(
             passage.admitted,
-            relay.usage or passage.counted(relay.pieces, relay.came_in),
+            counted,
             backend=passage.backend,
             tries=(*passage.before, passage.tried(200)),
-            estimated=relay.usage is None,
+            estimated=usage is None or untold > 0,
             abandoned=abandoned,
             first_token_ms=first_token,
         )

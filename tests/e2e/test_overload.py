@@ -57,6 +57,6 @@ async def _head_only(lab: Lab, key: Key, path: str) -> bytes:
         "content-type: application/json\r\ncontent-length: 1000000\r\n\r\n".encode()
     )
     try:
-        return await reader.read(4096)
+        return await reader.read()  # whole: its head may come by itself
     finally:
         writer.close()

@@ -322,6 +322,21 @@ async def test_a_caller_who_leaves_pays_the_last_report_if_there_was_one(house: 
     assert (house.fact().cost, house.fact().estimated, house.body) == (9, False, CONTENT)
 
 
+@pytest.mark.parametrize(("pieces", "output"), [(3, 3), (60, 40)], ids=["few", "more than was granted"])
+async def test_a_caller_who_leaves_pays_what_came_behind_an_early_report(
+    house: House, pieces: int, output: int
+) -> None:
+    """Some backends say at the beginning what came in, and that nothing went out yet: what is counted since is added to it."""
+    begun = USAGE.replace(b":20", b":0")
+    house.answer = stream(CONTENT.replace(b"hi", b""), begun, *[CONTENT] * pieces, endless=True)
+    chatting = asyncio.create_task(house.chat(stream=True))
+    await until(lambda: house.body.count(b"hi") == pieces, "the stream's beginning")
+    house.left.set()
+    await chatting
+    fact = house.fact()
+    assert (fact.usage, fact.estimated, fact.abandoned) == (Usage(input=7, output=output), True, True)
+
+
 async def test_a_caller_who_leaves_pays_the_input_that_was_told(house: House) -> None:
     """A backend that says at the start what came in, and from which cache, leaves only the output to count."""
     house.published = replace(MODEL, targets=(replace(TARGET, protocol="anthropic"),))
