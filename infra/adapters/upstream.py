@@ -57,15 +57,17 @@ class _Pool:
         return protocol
 
     async def _connect(self, host: str) -> Connection:
-        """To the first address of `host` that answers. Raises the last one's error."""
+        """To the first address of `host` that answers, each in its share of the time. Raises the last one's error."""
         port = self._address.port or (443 if self._tls else 80)
         name = host if self._tls else None
         last: OSError = OSError("no address")
-        for address in await self._guard.addresses(host, port) if self._guard else (host,):
+        addresses = await self._guard.addresses(host, port) if self._guard else (host,)
+        for address in addresses:
             try:
-                _, protocol = await self.loop.create_connection(
-                    lambda: Connection(self), address, port, ssl=self._tls, server_hostname=name
-                )
+                async with asyncio.timeout(CONNECT_SECONDS / len(addresses)):
+                    _, protocol = await self.loop.create_connection(
+                        lambda: Connection(self), address, port, ssl=self._tls, server_hostname=name
+                    )
             except OSError as error:
                 last = error
             else:

@@ -1,11 +1,14 @@
 """A backend is connected to only where it may be, whatever its name says, and whenever."""
 
 import asyncio
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from domain.errors import UpstreamFailed
+from infra.adapters import upstream as upstream_module
 from infra.adapters.address_guard import AddressGuard
 from infra.adapters.upstream import HttpUpstream
 
@@ -142,6 +145,47 @@ async def test_what_was_looked_at_is_what_is_connected_to() -> None:
             await upstream.send(url, "/x", b"", b"", 5.0)
         upstream.close()
     assert asked == ["no-such-name.example"] * 2
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name has several, and one of them may be of a machine that is gone: the first that answers is connected to."""
+    monkeypatch.setattr(upstream_module, "CONNECT_SECONDS", 2.0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    upstream = HttpUpstream(AddressGuard(loopback=True, private=False, resolve=resolve))
+    with silent("127.0.0.2", port):
+        try:
+            response = await upstream.send(f"http://several.example:{port}", "/x", b"", b"", 30.0)
+        finally:
+            upstream.close()
+            server.close()
+    assert response.body == b"ok"
+
+
+@contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """An address that takes no connection and refuses none: who listens there has as many as he may, and takes none of them."""
+    with ExitStack() as open_:
+        listener = open_.enter_context(socket.socket())
+        listener.bind((host, port))
+        listener.listen(0)
+        while True:
+            caller = open_.enter_context(socket.socket())
+            caller.settimeout(0.3)
+            try:
+                caller.connect((host, port))
+            except TimeoutError:
+                break
+        yield
 
 
 async def test_a_redirection_is_an_answer_like_another() -> None:
