@@ -14,6 +14,12 @@ from domain.errors import UpstreamFailed
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"host"}
 )
+_KEPT = _HOP_BY_HOP | {b"accept-encoding"}
+"""What is not passed on of a request."""
+
+_AS_IT_IS = b"accept-encoding: identity\r\n"
+"""A compressed answer would be refused: nobody here opens it."""
+
 _MAX_BODY = 4 * 1024 * 1024
 _PATIENCE = 10.0
 _RETRY_SECONDS = 0.05
@@ -49,7 +55,7 @@ class Proxy:
         path = scope["raw_path"].decode("latin-1")
         if query := scope["query_string"].decode("latin-1"):
             path += f"?{query}"
-        headers = b"".join(b"%b: %b\r\n" % (k, v) for k, v in scope["headers"] if k not in _HOP_BY_HOP)
+        headers = b"".join(b"%b: %b\r\n" % (k, v) for k, v in scope["headers"] if k not in _KEPT) + _AS_IT_IS
         method = scope["method"].encode()
         try:
             response = await self._sent(path, headers, body, method)
