@@ -1,6 +1,7 @@
 """Relaying a stream: whoever cut it into pieces, the caller gets the same bytes and the books the same usage."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.router.faces import chat_stream, sse
 from api.router.faces.chat_stream import ChunkRelay
+from api.router.faces.sse import Events, last_boundary
 from domain.facts import Usage
 
 CEILING = 1000
@@ -207,3 +210,25 @@ def test_line_ends_of_both_kinds_in_one_stream(first: bytes, second: bytes) -> N
 def _lines(stream: bytes) -> list[bytes]:
     """What a reader of events makes of a stream: its lines, a blank one after each event."""
     return stream.splitlines()
+
+
+@pytest.mark.parametrize("make", [lambda: ChunkRelay(False, CEILING), Events], ids=["chunks", "events"])
+def test_an_event_that_comes_in_many_pieces_is_looked_through_once(
+    make: Callable[[], ChunkRelay | Events], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures come as one event of megabytes, a packet at a time: who looks through all of it with each one keeps all others
+    waiting."""
+    looked = 0
+
+    def counting(data: bytes) -> int:
+        nonlocal looked
+        looked += len(data)
+        return last_boundary(data)
+
+    for module in (sse, chat_stream):
+        monkeypatch.setattr(module, "last_boundary", counting)
+    long = b"data: " + b"x" * 500_000 + b"\n\n"
+    relay = make()
+    passed = [relay.feed(long[at : at + 1000]) for at in range(0, len(long), 1000)]
+    assert b"".join(passed) == long
+    assert looked < 3 * len(long)

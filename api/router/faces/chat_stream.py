@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from api.router.faces.chat_usage import usage_of_chunk
-from api.router.faces.sse import BOUNDARY, data_of, is_error, last_boundary, unfinished
+from api.router.faces.sse import BOUNDARY, Unfinished, data_of, is_error, last_boundary
 from domain.facts import Usage
 from domain.token_report import latest
 
@@ -29,7 +29,7 @@ class ChunkRelay:
 
     def __init__(self, asked: bool, ceiling: int) -> None:
         self._asked, self._ceiling = asked, ceiling
-        self._tail = self._half = b""
+        self._tail, self._half = Unfinished(), b""
         self._withheld: list[bytes] = []
         self.usage: Usage | None = None
         self.pieces = 0
@@ -41,13 +41,13 @@ class ChunkRelay:
             half, self._half = self._half, b""
             if data[0] == 10:  # the LF of a CR LF that was cut in two goes the way of its CR
                 return self._lf(half) + self.feed(data[1:])
-        if self._tail:
-            data = self._tail + data
+        data = self._tail.with_(data)
         end = last_boundary(data)
+        if end < len(data):
+            self._tail.keep(data[end:])
         if not end:
-            self._tail = unfinished(data)
             return b""
-        block, self._tail = data[:end], unfinished(data[end:])
+        block = data[:end]
         passed, last = self._events(block)
         if not self._tail and block[-1] == 13:
             self._half = _WITHHELD if self._withheld else _PASSED if last else _HIDDEN
@@ -73,7 +73,7 @@ class ChunkRelay:
 
     def end(self) -> None:
         """Nothing more comes: what is left without a blank line is the last event."""
-        event, self._tail = self._tail, b""
+        event = self._tail.taken()
         if event and (owed := self._event(event)):
             self._withheld.append(owed)
 

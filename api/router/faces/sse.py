@@ -15,11 +15,38 @@ MAX_EVENT = 8 * 1024 * 1024
 """Bytes of one event, at most: it must be held until it is whole."""
 
 
-def unfinished(event: bytes) -> bytes:
-    """An event that is still coming. Raises `UpstreamFailed` for one that is larger than any may be."""
-    if len(event) > MAX_EVENT:
-        raise UpstreamFailed(f"an event of the backend's stream is larger than {MAX_EVENT} bytes", sent=True)
-    return event
+class Unfinished:
+    """An event that is still coming. It is looked through once, when it is whole: doing so with each of its pieces would cost the
+    square of its size."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def with_(self, data: bytes) -> bytes:
+        """All that came, with `data`, if an event may end in that; else nothing: it is kept, too. Raises as `keep` does."""
+        held = self._held
+        if not held:
+            return data
+        if not last_boundary(bytes(held[-3:]) + data):  # the longest boundary has four bytes
+            self.keep(data)
+            return b""
+        return self.taken() + data
+
+    def keep(self, data: bytes) -> None:
+        """Raises `UpstreamFailed` for an event that is larger than any may be."""
+        self._held += data
+        if len(self._held) > MAX_EVENT:
+            raise UpstreamFailed(f"an event of the backend's stream is larger than {MAX_EVENT} bytes", sent=True)
+
+    def taken(self) -> bytes:
+        """What there is of it, which is kept no more."""
+        held, self._held = self._held, bytearray()
+        return bytes(held)
 
 
 def last_boundary(data: bytes) -> int:
@@ -78,7 +105,7 @@ class Events:
     __slots__ = ("_half", "_tail")
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = Unfinished()
         self._half = False
 
     def feed(self, data: bytes) -> bytes:
@@ -87,15 +114,15 @@ class Events:
         if late:
             data = data[1:]
         self._half = self._half and not data and not late
-        if self._tail:
-            data = self._tail + data
+        data = self._tail.with_(data)
         end = last_boundary(data)
-        block, self._tail = data[:end], unfinished(data[end:])
+        block = data[:end]
+        if end < len(data):
+            self._tail.keep(data[end:])
         if end:
             self._half = not self._tail and block[-1] == 13
         return b"\n" + block if late else block
 
     def end(self) -> bytes:
         """Nothing more comes: what is left without a blank line is the last event."""
-        event, self._tail = self._tail, b""
-        return event
+        return self._tail.taken()
