@@ -100,6 +100,71 @@ def test_reasoning_that_only_the_total_has_is_counted(report: Any, expected: Usa
     assert usage_of_chunk(answer(report), CEILING)[0] == expected
 
 
+def spelled(details: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
+    return {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": details, **members}
+
+
+@pytest.mark.parametrize(
+    ("report", "cached", "written"),
+    [
+        (spelled(prompt_cache_hit_tokens=7, prompt_cache_miss_tokens=3), 7, 0),
+        (spelled(prompt_cache_hit_tokens=0, prompt_cache_miss_tokens=10), 0, 0),
+        (spelled(prompt_cache_hit_tokens=7), 7, 0),
+        (spelled({"cached_tokens": 7}, prompt_cache_hit_tokens=7, prompt_cache_miss_tokens=3), 7, 0),
+        (spelled(cached_tokens=10), 10, 0),
+        (spelled({"cached_tokens": 6}, cached_tokens=6), 6, 0),
+        (spelled({"cached_tokens": None}, cached_tokens=6), 6, 0),
+        (spelled({"cache_creation_input_tokens": 8, "cached_tokens": 0}), 0, 8),
+        (spelled({"cache_creation_input_tokens": 8, "cache_write_tokens": 8}), 0, 8),
+        (spelled({"cache_creation_input_tokens": 2}, cached_tokens=8), 8, 2),
+    ],
+)
+def test_caches_are_read_as_their_backend_spells_them(report: Any, cached: int, written: int) -> None:
+    """DeepSeek's hits, Moonshot's count beside the prompt and Qwen's name for what was written are parts of the prompt."""
+    expected = Usage(input=10 - cached - written, cached_input=cached, cache_write=written, output=4)
+    assert usage_of_answer(answer(report), CEILING) == expected
+    assert usage_of_chunk(answer(report), CEILING)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("report", "cached", "written"),
+    [
+        (spelled(prompt_cache_hit_tokens=7, prompt_cache_miss_tokens=4), 0, 0),
+        (spelled(prompt_cache_hit_tokens=7, prompt_cache_miss_tokens="3"), 0, 0),
+        (spelled(prompt_cache_hit_tokens=11, prompt_cache_miss_tokens=-1), 0, 0),
+        (spelled(prompt_cache_hit_tokens=-1), 0, 0),
+        (spelled(prompt_cache_miss_tokens=3), 0, 0),
+        (spelled(cached_tokens=11), 0, 0),
+        (spelled(cached_tokens=True), 0, 0),
+        (spelled(cached_tokens="7"), 0, 0),
+        (spelled(cached_tokens={"text": 7}), 0, 0),
+        (spelled({"cached_tokens": 2}, cached_tokens=7), 2, 0),
+        (spelled({"cached_tokens": 7}, cached_tokens=2), 2, 0),
+        (spelled({"cached_tokens": 0}, prompt_cache_hit_tokens=7, prompt_cache_miss_tokens=3), 0, 0),
+        (spelled({"cached_tokens": 7}, cached_tokens=2, prompt_cache_hit_tokens=5), 2, 0),
+        (spelled({"cache_creation_input_tokens": 11}), 0, 0),
+        (spelled({"cache_creation_input_tokens": -1}), 0, 0),
+        (spelled({"cache_creation_input_tokens": "8"}), 0, 0),
+        (spelled({"cache_creation_input_tokens": 4, "cached_tokens": 7}), 7, 0),
+        (spelled({"cache_creation_input_tokens": 8, "cache_write_tokens": 2}), 0, 8),
+    ],
+)
+def test_of_spellings_that_do_not_agree_the_dearer_counts(report: Any, cached: int, written: int) -> None:
+    """What cannot be true of them is charged at the full price, and takes nothing from the rest of the report."""
+    expected = Usage(input=10 - cached - written, cached_input=cached, cache_write=written, output=4)
+    assert usage_of_answer(answer(report), CEILING) == expected
+    assert usage_of_chunk(answer(report), CEILING)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "details", [{"cached_tokens": 11}, {"cached_tokens": -1}, {"cache_write_tokens": -1}, {"cache_write_tokens": 11}]
+)
+def test_another_spelling_makes_no_report_of_one_that_is_none(details: dict[str, Any]) -> None:
+    """What OpenAI's own spelling says and cannot be true makes all of it no report, as it does alone."""
+    other = {**details, "cache_creation_input_tokens": 1}
+    assert usage_of_answer(answer(spelled(other, cached_tokens=4)), CEILING) is None
+
+
 @pytest.mark.parametrize(
     "report",
     [

@@ -5,15 +5,17 @@ from typing import Any
 import msgspec
 
 from api.router.errors import NOT_JSON
+from api.router.faces.cache_spellings import read_from_cache, written_to_cache
 from domain.facts import Usage
 from domain.token_report import usage_told
 
 
 class PromptDetails(msgspec.Struct):
-    """Parts of a report's input tokens."""
+    """Parts of a report's input tokens. `cache_creation_input_tokens` is what some call `cache_write_tokens`."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_creation_input_tokens: Any = None
     audio_tokens: int | None = None
     image_tokens: int | None = None
 
@@ -26,13 +28,17 @@ class CompletionDetails(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """The ``usage`` member of an answer or of a stream's chunk. A total that is none is passed over."""
+    """The ``usage`` member of an answer or of a stream's chunk. A total that is none is passed over. The last three are what some
+    backends say of caches beside the details, or in their place: see `cache_spellings`."""
 
     prompt_tokens: int
     completion_tokens: int = 0
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
     total_tokens: Any = None
+    cached_tokens: Any = None
+    prompt_cache_hit_tokens: Any = None
+    prompt_cache_miss_tokens: Any = None
 
 
 class _Answer(msgspec.Struct):
@@ -94,11 +100,20 @@ def usage_of(report: Report | None, ceiling: int) -> Usage | None:
         put_out, reasoning = put_out + beyond, beyond
     if max(report.prompt_tokens, put_out) > ceiling:
         return None
+    cached = read_from_cache(
+        report.prompt_tokens,
+        prompt.cached_tokens,
+        beside=report.cached_tokens,
+        hit=report.prompt_cache_hit_tokens,
+        missed=report.prompt_cache_miss_tokens,
+    )
     return usage_told(
         report.prompt_tokens,
         put_out,
-        cached=prompt.cached_tokens or 0,
-        written=prompt.cache_write_tokens or 0,
+        cached=cached,
+        written=written_to_cache(
+            report.prompt_tokens - cached, prompt.cache_write_tokens, prompt.cache_creation_input_tokens
+        ),
         audio=prompt.audio_tokens or 0,
         image=prompt.image_tokens or 0,
         reasoning=reasoning,
