@@ -21,6 +21,9 @@ PLAIN_FIELDS = frozenset(
 )  # fmt: skip
 """Request fields that cost nothing beyond their bytes and the output cap."""
 
+ASKED_WHEN_EMPTY = frozenset({"web_search_options"})
+"""Fields that ask for something by being there: an empty object is their usual form."""
+
 FREE_PARTS = frozenset({"text", "refusal"})
 """Content parts bounded by their bytes."""
 

@@ -10,7 +10,7 @@ from api.router.errors import RouterError
 from api.router.faces.chat import MAX_CHOICES, ChatRequest, parse_chat
 from api.router.faces.fields import MAX_OUTPUT
 from commands.admission import Call
-from domain.bound import OVERHEAD
+from domain.bound import OVERHEAD, TOOLS_OVERHEAD
 
 TEXT = [{"role": "user", "content": "hi"}]
 
@@ -98,6 +98,8 @@ def test_choices_are_one_unless_stated() -> None:
     [
         ({"temperature": 0, "seed": 1, "stop": ["x"], "response_format": {"type": "json_object"}}, None),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, None),
         ({"audio": {"voice": "alloy"}, "modalities": ["text", "audio"]}, None),
         ({"modalities": ["text", "image"]}, "modalities"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
@@ -116,6 +118,13 @@ def test_choices_are_one_unless_stated() -> None:
 def test_only_known_fields_have_a_bound(fields: dict[str, Any], unbounded: str | None) -> None:
     """A whitelist: what is not on it and says something is named."""
     assert said(**fields).unbounded == unbounded
+
+
+@pytest.mark.parametrize("name", ["tools", "functions", "response_format"])
+def test_what_the_backend_explains_to_the_model_is_in_the_bound(name: str) -> None:
+    """It says more of tools and schemas than their bytes do."""
+    fields: dict[str, Any] = {name: None}
+    assert said(**fields).input_bound == len(body(**fields)) + OVERHEAD + TOOLS_OVERHEAD
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,17 @@ def test_only_known_fields_have_a_bound(fields: dict[str, Any], unbounded: str |
         ({"type": "document", "source": {"type": "file", "file_id": "f"}}, None, True),
         ({"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": "5m"}}, None, False),
         ({"type": "text", "text": "hi", "cache_control": HOUR}, "cache_control", False),
+        (
+            {"type": "search_result", "content": [{"type": "text", "text": "x", "cache_control": HOUR}]},
+            "cache_control",
+            False,
+        ),
+        (
+            {"type": "document", "source": {"type": "content", "content": [{"type": "text", "cache_control": HOUR}]}},
+            "cache_control",
+            True,
+        ),
+        ({"type": "document", "source": {"type": "content", "content": "x"}}, None, True),
         ({"type": "container_upload", "file_id": "f"}, "messages content block 'container_upload'", False),
         ({}, "messages content block ''", False),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from api.router.errors import RouterError
 from api.router.faces.responses import ResponsesFace, ResponsesRequest, parse_responses
+from domain.bound import OVERHEAD, TOOLS_OVERHEAD
 from domain.facts import Usage
 
 MESSAGE = {"role": "user", "content": "hi"}
@@ -32,6 +33,15 @@ def test_text_and_own_tools_are_bounded(fields: dict[str, Any]) -> None:
     """By the bytes of the body."""
     call = asked(**fields).call
     assert (call.unbounded, call.context_bounded) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tools": [{"type": "function", "name": "f"}]}, {"text": {"format": {"type": "json_schema"}}}]
+)
+def test_what_the_backend_explains_to_the_model_is_in_the_bound(fields: dict[str, Any]) -> None:
+    """It says more of tools and schemas than their bytes do."""
+    request = asked(**fields)
+    assert request.call.input_bound == len(request.sent) + OVERHEAD + TOOLS_OVERHEAD
 
 
 @pytest.mark.parametrize(

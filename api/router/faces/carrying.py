@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import NOT_JSON, RouterError
+from domain.bound import ASKED_WHEN_EMPTY
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class Members:
         """Raises `RouterError` (``unsupported_parameter``) naming what was not taken and says something: what is null, false or
         empty is the same as not sent."""
         for name, value in self._left.items():
-            if bytes(memoryview(value)[:6]) not in _NOTHING:
+            if bytes(memoryview(value)[:6]) not in _NOTHING or (not self.param and name in ASKED_WHEN_EMPTY):
                 raise self.cannot(name[:100])
 
     def _decoded(self, value: Raw, name: str, kind: type[T]) -> T:

@@ -29,10 +29,11 @@ from api.router.faces.fields import (
 from api.router.faces.openai import OpenAIFace
 from api.router.faces.same_protocol import SameProtocol
 from commands.admission import Call
-from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, MODALITIES, PLAIN_FIELDS, PLAIN_TIERS, text_bound
+from domain.bound import CONTEXT_BOUNDED_PARTS, FREE_PARTS, MODALITIES, OWN_TOOLS, PLAIN_FIELDS, PLAIN_TIERS, text_bound
 from domain.facts import Usage
 
 MAX_CHOICES = 128
+_EXPLAINED = ("tools", "functions", "response_format")
 _MAX_NAME = 200
 
 _LIST, _TEXT, _NULL = b'["n'  # the first byte of a message's content
@@ -147,7 +148,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         endpoint=ChatFace.endpoint,
         model=model,
         stream=stream,
-        input_bound=text_bound(len(body), tools="tools" in fields or "response_format" in fields),
+        input_bound=text_bound(len(body), tools=not fields.keys().isdisjoint(_EXPLAINED)),
         estimated_input=len(body) // 4,
         cap=cap,
         choices=choices or 1,
@@ -181,7 +182,7 @@ def _unbounded(fields: Fields) -> tuple[str | None, bool]:
     if (name := first_unlisted(fields, PLAIN_FIELDS)) is not None:
         return name, context
     tools = field_of(fields, "tools", _tools, "must be a list of objects")
-    if tools and any(tool.type != "function" for tool in tools):
+    if tools and any(tool.type not in OWN_TOOLS for tool in tools):
         return "tools", context
     if "service_tier" in fields and bytes(fields["service_tier"]) not in PLAIN_TIERS:
         return "service_tier", context

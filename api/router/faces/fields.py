@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import NOT_JSON, RouterError
+from domain.bound import ASKED_WHEN_EMPTY
 
 MAX_OUTPUT = 10_000_000
 """Tokens of an output cap, at most."""
@@ -22,7 +23,8 @@ flag = msgspec.json.Decoder(bool | None).decode
 text = msgspec.json.Decoder(str).decode
 
 _MAX_NAME = 200
-_NOTHING = (b"null", b"false", b"[]", b"{}")
+_NOTHING = (b"null", b"false", b"[]")
+_EMPTY = b"{}"
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -81,7 +83,9 @@ def cap_of(fields: Mapping[str, Raw], names: Sequence[str]) -> tuple[int | None,
 
 def says_nothing(fields: Mapping[str, Raw], name: str) -> bool:
     """Whether a field is absent, or as good as that."""
-    return name not in fields or bytes(fields[name]) in _NOTHING
+    if name not in fields or bytes(fields[name]) in _NOTHING:
+        return True
+    return bytes(fields[name]) == _EMPTY and name not in ASKED_WHEN_EMPTY
 
 
 def first_unlisted(fields: Mapping[str, Raw], listed: frozenset[str]) -> str | None:

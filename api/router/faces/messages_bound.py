@@ -31,6 +31,7 @@ class _Cache(msgspec.Struct):
 
 class _Source(msgspec.Struct):
     data: Raw = Raw(b"")
+    content: Raw = Raw(b"null")
 
 
 class _Block(msgspec.Struct):
@@ -89,10 +90,12 @@ class Look:
         if block.type in CONTEXT_BOUNDED_BLOCKS:
             self.context_bounded = True
             self.pictured += PICTURE_TOKENS
-            self.encoded += len(memoryview(block.source.data)) if isinstance(block.source, _Source) else 0
+            if isinstance(block.source, _Source):
+                self.encoded += len(memoryview(block.source.data))
+                self.content(block.source.content, field)
         elif block.type not in FREE_BLOCKS:
             self.no_bound(f"{field} content block {block.type!r}")
-        elif block.type == "tool_result":
+        elif block.type in ("tool_result", "search_result"):
             self.content(block.content, field)
 
     def tool(self, tool: _Tool) -> None:

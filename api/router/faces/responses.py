@@ -116,7 +116,7 @@ def parse_responses(body: bytes) -> ResponsesRequest:
         endpoint=ResponsesFace.endpoint,
         model=model,
         stream=bool(field_of(fields, "stream", flag, "must be true or false")),
-        input_bound=text_bound(len(body)),
+        input_bound=text_bound(len(body), tools="tools" in fields or "text" in fields),
         estimated_input=len(body) // 4,
         cap=cap,
         unbounded=unbounded,
