@@ -282,6 +282,8 @@ def test_a_beta_that_may_change_anything_is_refused() -> None:
         ({"tools": [{"name": "f"}]}, "tools"),
         ({"tools": [TOOL], "tool_choice": {"type": "some"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": []}, "tool_choice"),
         ({"metadata": {"user_id": 7}}, "metadata"),
     ],
 )
@@ -354,6 +356,22 @@ def test_why_it_ended_has_a_name_there(message: dict[str, Any], finish: str | No
     assert [block.text for block in shown.content if block.type == "text"] == ([words] if words else [])
 
 
+@pytest.mark.parametrize(
+    ("finish", "stop"),
+    [("tool_calls", "tool_use"), ("stop", "tool_use"), (None, "tool_use"), ("length", "max_tokens")],
+)
+def test_an_answer_that_calls_ends_for_its_calls(finish: str | None, stop: str) -> None:
+    """A function that had to be called ends with ``stop`` there: clients here look for ``tool_use`` before they run it."""
+    calls = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    body = answered({"content": None, "tool_calls": calls}, finish, REPORT)
+    assert json.loads(carriage().answer(body, 1000)[1])["stop_reason"] == stop
+    chunk = {"index": 0, "delta": {"tool_calls": [{"index": 0, **calls[0]}]}, "finish_reason": finish}
+    relay = carriage().relay(1000)
+    relay.feed(b"data: " + json.dumps({"id": "c", "choices": [chunk]}).encode() + b"\n\ndata: [DONE]\n\n")
+    relay.end()
+    assert json.dumps({"stop_reason": stop})[1:-1].replace(" ", "").encode() in relay.rest()
+
+
 def test_an_answer_without_usage_shows_what_is_booked() -> None:
     """The protocol has no message without: about the input, and a token for four bytes, at most what was allowed."""
     body = answered({"content": "x"})
@@ -387,3 +405,39 @@ def test_a_refusal_is_an_error_of_anthropics(status: int, body: bytes, error: tu
     kind, message, param, code = error
     error_shown = {"type": kind, "message": message, "param": param, "code": code}
     assert json.loads(shown) == {"type": "error", "error": error_shown}
+
+
+def blocks_of(*calls: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(id, name, input) of each tool's call that a stream of these pieces becomes."""
+    relay = carriage().relay(1000)
+    shown = b""
+    for made in calls:
+        chunk = {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [made]}}]}
+        shown += relay.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    shown += relay.feed(b"data: [DONE]\n\n")
+    relay.end()
+    shown += relay.rest()
+    found: list[tuple[str, str, str]] = []
+    for line in shown.decode().split("\n"):
+        if not line.startswith("data: "):
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        if event["type"] == "content_block_start":
+            assert event["index"] == len(found)
+            found.append((event["content_block"]["id"], event["content_block"]["name"], ""))
+        elif event["type"] == "content_block_delta":
+            assert event["index"] == len(found) - 1
+            found[-1] = (*found[-1][:2], found[-1][2] + event["delta"]["partial_json"])
+    return found
+
+
+def piece(index: int | None, id_: str | None, name: str | None, arguments: str) -> dict[str, Any]:
+    return {"index": index, "id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def test_calls_that_share_an_index_are_told_apart_by_their_ids() -> None:
+    """Google numbers every call 0, or none at all; what goes on names no tool, though some give each piece an id of its own."""
+    whole = [("a", "f", "{}"), ("b", "g", '{"x":1}')]
+    assert blocks_of(piece(0, "a", "f", "{}"), piece(0, "b", "g", '{"x":1}')) == whole
+    assert blocks_of(piece(None, "a", "f", "{}"), piece(None, "b", "g", '{"x":1}')) == whole
+    assert blocks_of(piece(0, "b", "g", '{"x"'), piece(0, "else", None, ":1}"), piece(0, "b", "g", "")) == whole[1:]

@@ -94,10 +94,12 @@ def _sampling(body: Members, doc: dict[str, Any]) -> None:
 def _tools(body: Members, doc: dict[str, Any]) -> None:
     tools = [_tool(tool) for tool in body.within("tools")]
     choice, parallel = body.raw("tool_choice"), body.take("parallel_tool_calls", bool)
+    made = None if choice is None else _choice(Members({"tool_choice": choice}), is_text(choice))
     if not tools:
+        if made is not None and made["type"] not in ("auto", "none"):
+            raise bad("tool_choice", "tool_choice wants a call, and there are no tools")
         return
     doc["tools"] = tools
-    made = None if choice is None else _choice(Members({"tool_choice": choice}), is_text(choice))
     if parallel is False and (made is None or made["type"] != "none"):
         made = {**(made or {"type": "auto"}), "disable_parallel_tool_use": True}
     if made is not None:
@@ -126,7 +128,9 @@ def _choice(body: Members, in_a_word: bool) -> dict[str, Any]:
         return {"type": _CHOICES[word]}
     named = body.inside("tool_choice")
     named.one_of("type", "function")
-    made = {"type": "tool", "name": named.inside("function").need("name", str)}
+    function = named.inside("function")
+    made = {"type": "tool", "name": function.need("name", str)}
+    function.end()
     named.end()
     return made
 

@@ -78,10 +78,12 @@ def chat_doc(fields: Fields) -> dict[str, Any]:
 def _tools(body: Members, doc: dict[str, Any]) -> None:
     tools = [_tool(tool) for tool in body.within("tools")]
     choice = body.inside("tool_choice")
+    kind = choice.take("type", str)
     if not tools:
+        if kind not in (None, "auto", "none"):
+            raise bad("tool_choice", "tool_choice wants a call, and there are no tools")
         return
     doc["tools"] = tools
-    kind = choice.take("type", str)
     if kind == "tool":
         doc["tool_choice"] = {"type": "function", "function": {"name": choice.need("name", str)}}
     elif kind is not None:

@@ -85,16 +85,17 @@ def message_of_chat(body: bytes, ceiling: int, call: Call) -> tuple[Usage | None
         "role": "assistant",
         "model": answer.model,
         "content": content,
-        "stop_reason": stop_of(choice.finish_reason, refused=bool(said.refusal)),
+        "stop_reason": stop_of(choice.finish_reason, refused=bool(said.refusal), called=bool(said.tool_calls)),
         "stop_sequence": None,
         "usage": usage_shown(usage or counted(call, math.ceil(len(body) / 4))),
     }
     return usage, msgspec.json.encode(doc)
 
 
-def stop_of(finish: str | None, *, refused: bool) -> str:
-    """Why it ended, in Anthropic's words."""
-    return "refusal" if refused else _STOPS.get(finish or "", "end_turn")
+def stop_of(finish: str | None, *, refused: bool, called: bool) -> str:
+    """Why it ended, in Anthropic's words. Where a tool was `called` because it had to be, OpenAI says ``stop``."""
+    stop = "refusal" if refused else _STOPS.get(finish or "", "end_turn")
+    return "tool_use" if called and stop == "end_turn" else stop
 
 
 def usage_shown(usage: Usage) -> dict[str, Any]:

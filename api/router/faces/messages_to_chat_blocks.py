@@ -70,10 +70,15 @@ class Blocks:
         self._queue[-1].takes(text)
         return self._passing()
 
+    @property
+    def called(self) -> bool:
+        """Whether there was a call of a tool."""
+        return bool(self._calls)
+
     def call(self, index: int, id_: str | None, name: str | None, arguments: str | None) -> bytes:
         """A piece of a tool's call. What comes of one after its input was whole and another block had begun is space."""
         block = self._calls.get(index)
-        if block is None:
+        if block is None or (id_ and name and block.start["id"] not in ("", id_)):  # some number all calls 0
             block = self._calls[index] = _Block(index, {"type": "tool_use", "id": "", "name": "", "input": {}})
             self._queue.append(block)
         block.start["id"], block.start["name"] = block.start["id"] or id_ or "", block.start["name"] or name or ""

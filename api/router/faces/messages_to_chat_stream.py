@@ -26,7 +26,7 @@ class _Function(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
@@ -85,7 +85,8 @@ class MessagesOfChat:
         if self.failed or not self._started or (self._finish is None and not self.done):
             return b""
         usage = usage_shown(self.usage or counted(self._call, self.pieces))
-        stop = {"stop_reason": stop_of(self._finish, refused=self._refused), "stop_sequence": None}
+        reason = stop_of(self._finish, refused=self._refused, called=self._blocks.called)
+        stop = {"stop_reason": reason, "stop_sequence": None}
         return self._blocks.end() + event("message_delta", delta=stop, usage=usage) + event("message_stop")
 
     def _shown(self, sent: bytes) -> bytes:
@@ -138,7 +139,7 @@ class MessagesOfChat:
         self._refused = self._refused or bool(delta.refusal)
         for call in delta.tool_calls or ():
             function = call.function or _Function()
-            shown.append(self._blocks.call(call.index, call.id, function.name, function.arguments))
+            shown.append(self._blocks.call(call.index or 0, call.id, function.name, function.arguments))
         return b"".join(shown)
 
 
