@@ -1,10 +1,14 @@
 """Usage as Anthropic's protocol reports it, turned into Tollhouse's disjoint token classes.
 
 There, input tokens exclude what was read from a cache or written to one, and output tokens include thinking. On a stream the
-first report says what came in, and later ones are cumulative: what a later one leaves out stays as it was.
+first report says what came in, and later ones are cumulative: what a later one leaves out stays as it was. What it took to make a
+long conversation shorter (compaction) is among the iterations alone, and is added.
 """
 
+from typing import Any
+
 import msgspec
+from msgspec.structs import replace
 
 from api.router.errors import NOT_JSON
 from domain.facts import Usage
@@ -22,6 +26,17 @@ class Report(msgspec.Struct):
     cache_creation_input_tokens: int | None = None
     output_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
+    iterations: Any = None
+
+
+class _Iteration(msgspec.Struct):
+    """One of the runs of the model that made an answer."""
+
+    type: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
 
 
 class _Message(msgspec.Struct):
@@ -52,7 +67,12 @@ def usage_of(report: Report, ceiling: int) -> Usage | None:
         return None
     if max(report.input_tokens + cached + written, report.output_tokens) > ceiling:
         return None
-    return Usage(input=report.input_tokens, cached_input=cached, cache_write=written, output=output, reasoning=thinking)
+    usage = Usage(
+        input=report.input_tokens, cached_input=cached, cache_write=written, output=output, reasoning=thinking
+    )
+    for iteration in _compactions(report.iterations):
+        usage = _with(usage, iteration, ceiling)
+    return usage
 
 
 def joined(before: Report | None, after: Report) -> Report:
@@ -64,4 +84,31 @@ def joined(before: Report | None, after: Report) -> Report:
             name: getattr(before, name) if getattr(after, name) is None else getattr(after, name)
             for name in Report.__struct_fields__
         }
+    )
+
+
+def _compactions(told: Any) -> list[_Iteration]:
+    return [run for run in map(_iteration, told if isinstance(told, list) else ()) if run and run.type == "compaction"]
+
+
+def _iteration(told: Any) -> _Iteration | None:
+    try:
+        return msgspec.convert(told, _Iteration)
+    except msgspec.ValidationError:
+        return None
+
+
+def _with(usage: Usage, run: _Iteration, ceiling: int) -> Usage:
+    """Usage and that of one more run; one that cannot be true is passed over."""
+    cached, written = run.cache_read_input_tokens or 0, run.cache_creation_input_tokens or 0
+    if min(run.input_tokens, cached, written, run.output_tokens) < 0:
+        return usage
+    if max(run.input_tokens + cached + written, run.output_tokens) > ceiling:
+        return usage
+    return replace(
+        usage,
+        input=usage.input + run.input_tokens,
+        cached_input=usage.cached_input + cached,
+        cache_write=usage.cache_write + written,
+        output=usage.output + run.output_tokens,
     )
