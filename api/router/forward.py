@@ -11,7 +11,7 @@ from api.router.heads import Heads
 from api.router.passage import SLOW_MS, Failed, Passage
 from api.router.streaming import Streaming
 from api.router.ways import Way
-from commands.admission import Admitted
+from commands.admission import Admitted, Call
 from commands.outcomes import Outcomes
 from commands.ports import Upstream, UpstreamResponse
 from domain.errors import UpstreamFailed
@@ -19,6 +19,7 @@ from domain.facts import Try
 from domain.upstream_status import Said, said_by
 
 _CEILING_WITHOUT_CONTEXT = 100_000_000
+"""Tokens, where no context window bounds a report."""
 
 
 class Forward:
@@ -59,8 +60,7 @@ class Forward:
             )
         except UpstreamFailed as failure:
             return _lost(passage, failure)
-        context = way.model.context_tokens or _CEILING_WITHOUT_CONTEXT
-        ceiling = context * admitted.call.choices  # usage is the sum over all choices
+        ceiling = _ceiling(admitted.call, way.model.context_tokens)
         if response.streamed and response.status == 200:
             return await self._streaming.bring(passage, response, carriage.relay(ceiling))
         return await self._plain(passage, response, ceiling)
@@ -92,6 +92,14 @@ class Forward:
             raise failed.error
         body = self._heads.unspoken(way.target, way.carriage.refusal(answer.status, answer.body))
         await exchange.send_bytes(answer.status, body, refusal_headers(way.target.backend, answer))
+
+
+def _ceiling(call: Call, context: int) -> int:
+    """Tokens of either side that a report may claim. It is the sum over all choices, and over all texts that are embedded; what
+    runs at the backend fills the context window any number of times."""
+    if call.unbounded is not None or not context:
+        return _CEILING_WITHOUT_CONTEXT
+    return max(context * call.choices, call.input_bound)
 
 
 def _lost(passage: Passage, failure: UpstreamFailed) -> Failed:

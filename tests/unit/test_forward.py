@@ -9,6 +9,8 @@ import pytest
 
 from api.router import streaming
 from api.router.errors import RouterError
+from api.router.faces.embeddings import EmbeddingsFace
+from api.router.faces.responses import ResponsesFace
 from commands.gate import RateClaim
 from domain.errors import UpstreamFailed
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
@@ -63,6 +65,24 @@ async def test_whose_account_at_the_provider_it_is_stays_here(
     await house.chat(**asked)
     assert house.headers[b"openai-version"] == b"1"
     assert not {b"openai-organization", b"openai-project", b"x-ratelimit-remaining-requests"} & house.headers.keys()
+
+
+async def test_many_inputs_together_may_be_more_than_one_context_window(house: House) -> None:
+    """Each text of a list is embedded by itself: their report is believed up to what the body can hold."""
+    house.answer = Answered(body=b'{"data":[],"usage":{"prompt_tokens":1800,"total_tokens":1800}}')
+    await house.ask(EmbeddingsFace(), {"model": "m", "input": ["word " * 100] * 20}, grant=0, hold=20_000)
+    fact = house.fact()
+    assert (fact.usage, fact.estimated) == (Usage(input=1800), False)
+
+
+async def test_what_runs_at_the_backend_may_read_more_than_one_context_window(house: House) -> None:
+    """A search asks the model again and again; its report is the sum."""
+    usage = {"input_tokens": 5000, "output_tokens": 20}
+    house.answer = Answered(body=json.dumps({"output": [], "usage": usage}).encode())
+    fields = {"model": "m", "input": "hi", "tools": [{"type": "web_search"}]}
+    await house.ask(ResponsesFace(), fields, hold=20_000)
+    fact = house.fact()
+    assert (fact.usage, fact.estimated) == (Usage(input=5000, output=20), False)
 
 
 async def test_the_backend_gets_our_id_its_own_name_and_the_granted_cap(house: House) -> None:

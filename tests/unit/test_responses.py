@@ -35,6 +35,15 @@ def test_text_and_own_tools_are_bounded(fields: dict[str, Any]) -> None:
     assert (call.unbounded, call.context_bounded) == (None, False)
 
 
+def test_reasoning_that_is_kept_at_the_backend_is_bounded_by_the_context_window() -> None:
+    """An item that only names it brings in as many tokens as it had; one that holds it, encrypted, is bounded by its bytes."""
+    item = {"type": "reasoning", "id": "rs_1", "summary": []}
+    assert asked(input=[MESSAGE, item]).call.context_bounded
+    assert asked(input=[MESSAGE, {**item, "encrypted_content": None}]).call.context_bounded
+    assert asked(input=[MESSAGE, {**item, "encrypted_content": ""}]).call.context_bounded
+    assert not asked(input=[MESSAGE, {**item, "encrypted_content": "gAAAAB"}]).call.context_bounded
+
+
 @pytest.mark.parametrize(
     "fields", [{"tools": [{"type": "function", "name": "f"}]}, {"text": {"format": {"type": "json_schema"}}}]
 )
@@ -62,6 +71,8 @@ def test_pictures_are_bounded_by_the_context_window(content: dict[str, Any]) -> 
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input item 'item_reference'"),
+        ({"input": [MESSAGE, {"id": "msg_1"}]}, "input item 'item_reference'"),
+        ({"input": [{"type": None, "id": "msg_1"}]}, "input item 'item_reference'"),
         ({"input": [{"role": "user", "content": [{"type": "input_video"}]}]}, "input content part 'input_video'"),
     ],
 )
@@ -72,7 +83,7 @@ def test_what_is_kept_or_runs_elsewhere_has_no_bound(fields: dict[str, Any], nam
 
 @pytest.mark.parametrize(
     ("fields", "param"),
-    [({"input": 5}, "input"), ({"input": [{"content": 5}]}, "input"), ({"tools": 1}, "tools"),
+    [({"input": 5}, "input"), ({"input": [{"role": "user", "content": 5}]}, "input"), ({"tools": 1}, "tools"),
      ({"max_output_tokens": 0}, "max_output_tokens")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:

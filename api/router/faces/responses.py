@@ -37,9 +37,21 @@ class _Part(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    type: str = "message"
+    type: str | None = None
+    role: Raw = Raw(b"null")
     content: Raw = Raw(b"null")
     output: Raw = Raw(b"null")
+    encrypted_content: Raw = Raw(b"null")
+
+    @property
+    def kind(self) -> str:
+        """Without a type it is a message if somebody says it, else a mere id of an item that is kept."""
+        return self.type or ("item_reference" if bytes(self.role) == b"null" else "message")
+
+    @property
+    def kept(self) -> bool:
+        """Whether it names reasoning that the backend has."""
+        return self.type == "reasoning" and len(memoryview(self.encrypted_content)) <= len("null")
 
 
 class _Tool(msgspec.Struct):
@@ -131,8 +143,9 @@ def _unbounded(fields: Fields) -> tuple[str | None, bool]:
     asked = field_of(fields, "input", _input, "must be text or a list of items")
     context = False
     for item in () if asked is None or isinstance(asked, str) else asked:
-        if item.type not in FREE_ITEMS:
-            return f"input item {item.type!r:.{_MAX_NAME}}", context
+        if item.kind not in FREE_ITEMS:
+            return f"input item {item.kind!r:.{_MAX_NAME}}", context
+        context = context or item.kept
         for content in (item.content, item.output):
             unbounded, pictured = _content(content)
             if unbounded is not None:
