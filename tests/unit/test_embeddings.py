@@ -42,3 +42,25 @@ def test_usage_is_that_of_the_input() -> None:
     assert json.loads(carriage.body("up", 0)) == {"model": "up", "input": "hi"}
     answer = b'{"data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}'
     assert carriage.answer(answer, 100) == (Usage(input=7), answer)
+
+
+@pytest.mark.parametrize(
+    ("report", "usage"),
+    [
+        ({"total_tokens": 7}, Usage(input=7)),
+        ({"prompt_tokens": None, "total_tokens": 7}, Usage(input=7)),
+        ({"prompt_tokens": 7, "completion_tokens": None, "total_tokens": 7}, Usage(input=7)),
+        ({"prompt_tokens": 5, "total_tokens": 7}, Usage(input=7)),
+        ({"prompt_tokens": 7, "total_tokens": "7"}, Usage(input=7)),
+        ({"prompt_tokens": 7, "prompt_tokens_details": {"image_tokens": 3}}, Usage(input=4, image_input=3)),
+        ({"total_tokens": 101}, None),
+        ({"total_tokens": -1}, None),
+        ({"total_tokens": True}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_total_is_input(report: Any, usage: Usage | None) -> None:
+    """Voyage reports nothing else; and there is no output that the rest could be."""
+    answer = json.dumps({"data": [], "usage": report}).encode()
+    assert asked().carriage("openai").answer(answer, 100)[0] == usage

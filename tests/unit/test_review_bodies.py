@@ -7,7 +7,11 @@ import pytest
 
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
-from api.router.faces.chat import parse_chat
+from api.router.faces.chat import ChatFace, parse_chat
+from api.router.faces.completions import CompletionsFace
+from api.router.faces.face import Face
+from api.router.faces.messages import MessagesFace
+from api.router.faces.responses import ResponsesFace
 
 MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 LONG = 1_000_000
@@ -28,6 +32,32 @@ def test_what_cannot_be_decoded_is_the_callers_error(body: bytes, code: str, par
     with pytest.raises(RouterError) as refused:
         parse_chat(body)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("face", "rest", "cap"),
+    [
+        (ChatFace(), MESSAGES, b"max_tokens"),
+        (MessagesFace(), MESSAGES, b"max_tokens"),
+        (ResponsesFace(), b'"input":"hi"', b"max_output_tokens"),
+        (CompletionsFace(), b'"prompt":"hi"', b"max_tokens"),
+    ],
+)
+def test_a_member_that_is_there_twice_goes_to_the_backend_once(face: Face, rest: bytes, cap: bytes) -> None:
+    """As it was read here: a backend that reads the first one would serve another model, and put out more than was held for."""
+    body = b'{ "model":"dear", "%b":900, "mystery":1.50, %b, "model":"m", "m\\u0061x_tokens":5, "%b":5}' % (
+        cap,
+        rest,
+        cap,
+    )
+    protocol = "anthropic" if isinstance(face, MessagesFace) else "openai"
+    request = face.parse(body, lambda _: None)
+    assert (request.call.model, request.call.cap) == ("m", 5)
+    went = request.carriage(protocol).body("m", 5)
+    members = json.loads(went, object_pairs_hook=lambda pairs: pairs)
+    assert len(members) == len(dict(members))
+    assert (dict(members)["model"], dict(members)[cap.decode()]) == ("m", 5)
+    assert b'"mystery":1.50' in went
 
 
 def test_names_that_may_be_anything_are_cut() -> None:

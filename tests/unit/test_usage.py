@@ -209,6 +209,8 @@ def test_a_body_that_is_no_answer_reports_nothing(body: bytes) -> None:
         ({"usage": {"prompt_tokens": 1}}, True),
         ({"choices": [], "usage": {"prompt_tokens": 10**9}}, True),
         ({"choices": [{"index": 0}], "usage": {"prompt_tokens": 1}}, False),
+        ({"choices": None, "usage": {"prompt_tokens": 1}}, True),
+        ({"choices": None, "usage": {"prompt_tokens": "1"}}, True),
         ({"choices": [], "usage": None}, False),
         ({"choices": [{"index": 0}]}, False),
     ],

@@ -94,7 +94,7 @@ class ChunkRelay:
         if b'"usage"' not in data:
             self.pieces += 1
             return self._passed(event)
-        if _NULL_USAGE.search(data):
+        if len(_NULL_USAGE.findall(data)) == data.count(b'"usage"'):
             self.pieces += 1
             return self._passed(event if self._asked else _NULL_USAGE.sub(b"", event))
         return self._reporting(event, data)

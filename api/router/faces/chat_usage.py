@@ -45,20 +45,31 @@ class _Answer(msgspec.Struct):
     usage: Report | None = None
 
 
+class _EmbeddingsReport(msgspec.Struct):
+    prompt_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    total_tokens: Any = None
+
+
+class _Embeddings(msgspec.Struct):
+    usage: _EmbeddingsReport | None = None
+
+
 class _Chunk(msgspec.Struct):
     usage: Report | None = None
-    choices: list[msgspec.Raw] = []
+    choices: list[msgspec.Raw] | None = None
 
 
 class _Told(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
-    choices: list[msgspec.Raw] = []
+    choices: list[msgspec.Raw] | None = None
 
 
 _NO_PROMPT, _NO_COMPLETION = PromptDetails(), CompletionDetails()
 
 _told = msgspec.json.Decoder(_Told).decode
 _answer = msgspec.json.Decoder(_Answer).decode
+_embeddings = msgspec.json.Decoder(_Embeddings).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
 
@@ -69,6 +80,19 @@ def usage_of_answer(body: bytes, ceiling: int) -> Usage | None:
     except NOT_JSON:  # a backend's answer never is an error of ours
         return None
     return usage_of(report, ceiling)
+
+
+def usage_of_embeddings(body: bytes, ceiling: int) -> Usage | None:
+    """The same of an answer that has no output: all it tells is input, also where it tells the total alone."""
+    try:
+        report = _embeddings(body).usage
+    except NOT_JSON:
+        return None
+    told = [] if report is None else [report.prompt_tokens, report.total_tokens]
+    counts = [count for count in told if type(count) is int]
+    if report is None or not counts:
+        return None
+    return usage_of(Report(max(counts), prompt_tokens_details=report.prompt_tokens_details), ceiling)
 
 
 def usage_of_chunk(data: bytes, ceiling: int) -> tuple[Usage | None, bool]:

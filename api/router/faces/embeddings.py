@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from api.router.errors import RouterError
 from api.router.faces.chat_stream import ChunkRelay
-from api.router.faces.chat_usage import usage_of_answer
+from api.router.faces.chat_usage import usage_of_embeddings
 from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import Fields, field_of, fields_of, first_unlisted, model_of, texts
 from api.router.faces.openai import OpenAIFace
@@ -50,7 +50,7 @@ class EmbeddingsCarriage(SameProtocol[EmbeddingsRequest]):
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""
-        return usage_of_answer(body, ceiling), body
+        return usage_of_embeddings(body, ceiling), body
 
     def relay(self, ceiling: int) -> ChunkRelay:
         """See `Carriage.relay`. Nobody asks for a stream; a backend that sends one all the same is passed on."""

@@ -5,7 +5,7 @@ from msgspec import Raw
 
 from api.router.errors import NOT_JSON
 from api.router.faces.event_relay import EventRelay
-from api.router.faces.messages_usage import Report, joined, usage_of
+from api.router.faces.messages_usage import Report, gone_on, joined, usage_of
 from domain.facts import Usage
 
 
@@ -49,7 +49,7 @@ class UsageOfStream:
         report = _read(said)
         if report is None or report.output_tokens is None:
             return
-        known = joined(self._report, report)
+        known = gone_on(self._report, report)
         usage = usage_of(known, self._ceiling)
         if usage is not None:
             self._report, self.usage = known, usage

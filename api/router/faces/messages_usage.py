@@ -39,6 +39,10 @@ class _Iteration(msgspec.Struct):
     cache_creation_input_tokens: int | None = None
 
 
+_INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_OUTPUT = ("output_tokens", "output_tokens_details")
+
+
 class _Message(msgspec.Struct):
     usage: Report | None = None
 
@@ -85,6 +89,20 @@ def joined(before: Report | None, after: Report) -> Report:
             for name in Report.__struct_fields__
         }
     )
+
+
+def gone_on(before: Report | None, after: Report) -> Report:
+    """The same, where the later one takes nothing back: a side of which it tells less than was told stays as it was."""
+    known = joined(before, after)
+    if before is not None and _came_in(known) < _came_in(before):
+        known = replace(known, **{name: getattr(before, name) for name in _INPUT})
+    if before is not None and (known.output_tokens or 0) < (before.output_tokens or 0):
+        known = replace(known, **{name: getattr(before, name) for name in _OUTPUT})
+    return known
+
+
+def _came_in(report: Report) -> int:
+    return sum(getattr(report, name) or 0 for name in _INPUT)
 
 
 def _compactions(told: Any) -> list[_Iteration]:

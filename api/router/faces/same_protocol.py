@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 from msgspec import Raw
 
-from api.router.faces.fields import Fields
+from api.router.faces.fields import Fields, said_twice
 from commands.admission import Call
 
 _encode = msgspec.json.encode
@@ -44,7 +44,9 @@ class SameProtocol(Generic[A]):
         """See `Carriage.body`."""
         asked = self._asked
         changed = self.changed(upstream_model, grant)
-        return _encode({**asked.fields, **changed}) if changed else asked.sent
+        if changed or said_twice(asked.sent, asked.fields):
+            return _encode({**asked.fields, **changed})
+        return asked.sent
 
     def changed(self, upstream_model: str, grant: int) -> Fields:
         """The members that the backend gets in the place of the caller's."""
