@@ -35,6 +35,7 @@ def said(**fields: Any) -> Call:
         (b'{"messages":[{"role":"user"}]}', "missing_model", "model"),
         (body(model=""), "missing_model", "model"),
         (body(model=7), "invalid_value", "model"),
+        (body(Model="dear"), "invalid_value", "model"),
         (b'{"model":"m"}', "invalid_value", "messages"),
         (body(messages=[]), "invalid_value", "messages"),
         (body(messages="hi"), "invalid_value", "messages"),

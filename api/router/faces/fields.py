@@ -65,12 +65,15 @@ def field_of(fields: Mapping[str, Raw], name: str, decode: Callable[[Raw], Any],
 
 
 def model_of(fields: Mapping[str, Raw]) -> str:
-    """The model asked for. Raises `RouterError` (``missing_model``, ``invalid_value``)."""
+    """The model asked for. Raises `RouterError` (``missing_model``, ``invalid_value``), also where there is a second one for
+    backends that do not tell capital letters (all of Go's)."""
     if "model" not in fields:
         raise RouterError("missing_model", "the field model is required", param="model")
     model: str = field_of(fields, "model", text, "must be a string")
     if not model:
         raise RouterError("missing_model", "the field model is empty", param="model")
+    if any(name.lower() == "model" for name in fields.keys() - {"model"}):
+        raise RouterError("invalid_value", "the field model is there in two spellings", param="model")
     return model
 
 
