@@ -115,6 +115,13 @@ def test_an_empty_text_is_no_block() -> None:
     assert [block["type"] for block in went["messages"][1]["content"]] == ["tool_use"]
 
 
+def test_who_says_nothing_has_no_turn() -> None:
+    """The protocol refuses one without content, which this one has: an answer may be empty, and so is said again."""
+    silent = {"role": "assistant", "content": "", "refusal": None}
+    went = said(USER, silent, {"role": "user", "content": [text("again")]}, silent)
+    assert went["messages"] == [{"role": "user", "content": [text("hi"), text("again")]}]
+
+
 def test_images_and_documents_are_carried() -> None:
     """Data as data, a URL as a URL."""
     parts = [
@@ -271,6 +278,7 @@ def user(*parts: Any, **more: Any) -> dict[str, Any]:
         ),
         ({"messages": [USER, {"role": "assistant", "content": "Once"}]}, "messages", "ends with the assistant's words"),
         ({"messages": [{"role": "system", "content": "be kind"}]}, "messages", "instructions alone"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages", "no words"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_by_name(fields: dict[str, Any], param: str, named: str) -> None:

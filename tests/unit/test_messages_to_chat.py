@@ -110,6 +110,11 @@ def test_an_assistant_who_only_calls_says_nothing() -> None:
     assert said(USER, {"role": "assistant", "content": [call("t", "f")]}, USER)[1]["content"] is None
 
 
+def test_an_assistant_who_said_nothing_said_so() -> None:
+    """Without words or calls a message is none; an answer may be empty, and so is said again."""
+    assert said(USER, {"role": "assistant", "content": []}, USER)[1] == {"role": "assistant", "content": ""}
+
+
 def test_images_and_documents_are_carried() -> None:
     """Data as data, a URL as a URL, a document of text as text."""
     blocks = [

@@ -30,12 +30,13 @@ def conversation(messages: Iterable[Members]) -> tuple[list[Block], list[dict[st
         if blocks is None:
             raise cannot("messages", f"{message.where}.role of this value")
         message.end()
+        worded = _worded(blocks)
         if role in ("system", "developer") and not turns:
-            system += _worded(blocks)
-        else:
-            _add(turns, _ROLES.get(role, role), blocks)
+            system += worded
+        elif worded:  # there, a turn has content
+            _add(turns, _ROLES.get(role, role), worded)
     if not turns:
-        raise cannot("messages", "a conversation of instructions alone")
+        raise cannot("messages", "a conversation of no words, or of instructions alone")
     if turns[-1]["role"] == "assistant":  # there, it would be the beginning of the answer
         raise cannot("messages", "a conversation that ends with the assistant's words")
     return system, turns
@@ -43,9 +44,9 @@ def conversation(messages: Iterable[Members]) -> tuple[list[Block], list[dict[st
 
 def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
     if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += _worded(blocks)
+        turns[-1]["content"] += blocks
     else:
-        turns.append({"role": role, "content": _worded(blocks)})
+        turns.append({"role": role, "content": blocks})
 
 
 def _worded(blocks: list[Block]) -> list[Block]:

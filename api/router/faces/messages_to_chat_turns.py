@@ -68,7 +68,7 @@ def _assistant(turn: Members) -> list[Message]:
         else:
             parts.append(_text(block))
         block.end()
-    message: Message = {"role": "assistant", "content": _joined(parts) if parts else None}
+    message: Message = {"role": "assistant", "content": _joined(parts) if parts else None if calls else ""}
     return [{**message, "tool_calls": calls} if calls else message]
 
 
