@@ -230,3 +230,33 @@ def test_what_came_is_shown_at_once(event: int) -> None:
     relay = MessagesOfChat(CALL, CEILING)
     shown = b"".join([relay.feed(piece + b"\n\n") for piece in sent[:event]])
     assert shown.count(b"input_json_delta") == max(0, min(event, 5) - 2)
+
+
+def cut_off(folder: str, name: str, mark: bytes) -> bytes:
+    """A stream that ends with its first event that says `mark`, and without the blank line behind it."""
+    sent = stream(folder, name)
+    return sent[: sent.index(b"\n\n", sent.index(mark))]
+
+
+def test_the_last_event_needs_no_blank_line_to_be_shown() -> None:
+    """What it says reaches the caller as if there were one: the last words, why it ended, and that it broke."""
+    finish = cut_off("messages", "text", b"message_delta")
+    passed, withheld = told(ChatOfMessages(False, CEILING), finish)
+    assert b"".join(told(ChatOfMessages(False, CEILING), finish + b"\n\n")) == passed + withheld
+    assert withheld.count(b'"finish_reason":"stop"') == 1
+
+    words = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"bye"},"finish_reason":"stop"}]}'
+    passed, withheld = told(MessagesOfChat(CALL, CEILING), words)
+    assert b"".join(told(MessagesOfChat(CALL, CEILING), words + b"\n\n")) == passed + withheld
+    assert withheld.count(b'"text":"bye"') == 1
+
+
+@pytest.mark.parametrize(
+    ("relay", "folder"),
+    [(ChatOfMessages(False, CEILING), "messages"), (MessagesOfChat(CALL, CEILING), "chat_as_messages")],
+)
+def test_an_error_needs_no_blank_line_to_be_shown(relay: ChatOfMessages | MessagesOfChat, folder: str) -> None:
+    """Its words are the last thing that the caller gets."""
+    _, withheld = told(relay, cut_off(folder, "error_in_the_middle", b'"error"'))
+    assert relay.failed
+    assert b'"error"' in withheld

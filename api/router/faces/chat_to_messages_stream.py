@@ -58,7 +58,7 @@ class ChatOfMessages:
     """See `Relay`. One per stream."""
 
     __slots__ = (
-        "_asked", "_call", "_calls", "_events", "_finished", "_head", "_usage", "_wordless", "done", "failed", "pieces",
+        "_asked", "_call", "_calls", "_events", "_finished", "_head", "_late", "_usage", "_wordless", "done", "failed", "pieces",
     )  # fmt: skip
 
     def __init__(self, asked: bool, ceiling: int) -> None:
@@ -69,6 +69,8 @@ class ChatOfMessages:
         self._wordless = True
         """Nothing has come of the input of the tool that is called now."""
         self._finished = False
+        self._late = b""
+        """What the last event says, if it came without its blank line: nothing is passed on behind the end of the stream."""
         self.pieces = 0
         self.done = self.failed = False
 
@@ -86,16 +88,16 @@ class ChatOfMessages:
 
     def end(self) -> None:
         if event := self._events.end():
-            self._shown(event)
+            self._late = self._shown(event)
 
     def rest(self) -> bytes:
         """The end, if the answer came to one."""
         if self.failed or not (self.done or self._finished):
-            return b""
+            return self._late
         usage = self._usage.usage
         if not self._asked or usage is None:
-            return _DONE
-        return self._head + b'[],"usage":' + _encode(usage_shown(usage)) + b"}\n\n" + _DONE
+            return self._late + _DONE
+        return self._late + self._head + b'[],"usage":' + _encode(usage_shown(usage)) + b"}\n\n" + _DONE
 
     def _shown(self, event: bytes) -> bytes:
         data = data_of(event)

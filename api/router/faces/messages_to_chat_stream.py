@@ -60,7 +60,8 @@ class MessagesOfChat:
 
     came_in: Usage | None = None
     __slots__ = (
-        "_blocks", "_call", "_ceiling", "_events", "_finish", "_refused", "_started", "done", "failed", "pieces", "usage",
+        "_blocks", "_call", "_ceiling", "_events", "_finish", "_late", "_refused", "_started", "done", "failed", "pieces",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, call: Call, ceiling: int) -> None:
@@ -68,6 +69,8 @@ class MessagesOfChat:
         self._events, self._blocks = Events(), Blocks()
         self._started = self._refused = False
         self._finish: str | None = None
+        self._late = b""
+        """What the last event says, if it came without its blank line: nothing is passed on behind the end of the stream."""
         self.usage: Usage | None = None
         self.pieces = 0
         self.done = self.failed = False
@@ -78,16 +81,17 @@ class MessagesOfChat:
 
     def end(self) -> None:
         if sent := self._events.end():
-            self._shown(sent)
+            self._late = self._shown(sent)
 
     def rest(self) -> bytes:
         """The end, if the answer came to one."""
         if self.failed or not self._started or (self._finish is None and not self.done):
-            return b""
+            return self._late
         usage = usage_shown(self.usage or counted(self._call, self.pieces))
         reason = stop_of(self._finish, refused=self._refused, called=self._blocks.called)
         stop = {"stop_reason": reason, "stop_sequence": None}
-        return self._blocks.end() + event("message_delta", delta=stop, usage=usage) + event("message_stop")
+        end = event("message_delta", delta=stop, usage=usage) + event("message_stop")
+        return self._late + self._blocks.end() + end
 
     def _shown(self, sent: bytes) -> bytes:
         data = data_of(sent)
