@@ -2,7 +2,7 @@
 wherever the backend's bytes are cut, and the books have the backend's usage."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -230,6 +230,25 @@ def test_what_came_is_shown_at_once(event: int) -> None:
     relay = MessagesOfChat(CALL, CEILING)
     shown = b"".join([relay.feed(piece + b"\n\n") for piece in sent[:event]])
     assert shown.count(b"input_json_delta") == max(0, min(event, 5) - 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (b'{"id":null,"choices":null,"type":"error","error":{"message":"no more"}}', b"no more"),
+        (b'{"type":"error","error":{"message":null,"type":7,"code":[]}}', b"the answer broke"),
+        (b'{"type":"error","error":["no more"]}', b"the answer broke"),
+    ],
+)
+@pytest.mark.parametrize("make", [lambda: ChatOfMessages(False, CEILING), lambda: MessagesOfChat(CALL, CEILING)])
+def test_an_error_of_any_shape_is_one(
+    make: Callable[[], ChatOfMessages | MessagesOfChat], event: bytes, words: bytes
+) -> None:
+    """Its words are shown where they can be found, and the books know that the answer broke."""
+    relay = make()
+    passed, withheld = told(relay, b"data: " + event + b"\n\n")
+    assert (relay.failed, withheld) == (True, b"")
+    assert b'"error"' in passed and words in passed
 
 
 def cut_off(folder: str, name: str, mark: bytes) -> bytes:

@@ -110,11 +110,16 @@ def usage_shown(usage: Usage) -> dict[str, Any]:
 
 def chat_refusal(status: int, body: bytes) -> bytes:
     """See `Carriage.refusal`."""
-    try:
-        fault = _refusal(body).error
-    except NOT_JSON:
-        fault = Fault(message=f"the backend answered {status}")
+    fault = fault_of(body, f"the backend answered {status}")
     return error_body(status, fault.type, fault.message)
+
+
+def fault_of(body: bytes, unsaid: str) -> Fault:
+    """The error of a body; of one of another shape nothing is known, and `unsaid` stands for its words."""
+    try:
+        return _refusal(body).error
+    except NOT_JSON:
+        return Fault(message=unsaid)
 
 
 def fault_shown(fault: Fault) -> bytes:

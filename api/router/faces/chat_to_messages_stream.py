@@ -15,13 +15,14 @@ from api.router.faces.chat_to_messages_answer import (
     Block,
     Fault,
     StopDetails,
+    fault_of,
     fault_shown,
     finish_of,
     input_shown,
     usage_shown,
 )
 from api.router.faces.messages_stream import UsageOfStream
-from api.router.faces.sse import Events, data_of, events_of
+from api.router.faces.sse import BROKE, Events, data_of, events_of, is_error
 from domain.facts import Usage
 
 _DONE = b"data: [DONE]\n\n"
@@ -106,7 +107,7 @@ class ChatOfMessages:
         try:
             read = _event(data)
         except NOT_JSON:
-            return b""
+            return self._broke(fault_of(data, BROKE)) if not (self.failed or self.done) and is_error(data) else b""
         if self.failed or self.done:
             self._count(read)
             return b""
@@ -135,9 +136,12 @@ class ChatOfMessages:
             case "ping":
                 return _PING
             case "error":
-                self.failed = True
-                return b"data: " + fault_shown(event.error or Fault()) + b"\n\n"
+                return self._broke(event.error or Fault())
         return b""
+
+    def _broke(self, fault: Fault) -> bytes:
+        self.failed = True
+        return b"data: " + fault_shown(fault) + b"\n\n"
 
     def _start(self, message: _Started) -> bytes:
         self._usage.began(message.usage)

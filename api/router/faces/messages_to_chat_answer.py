@@ -116,11 +116,15 @@ def counted(call: Call, output: int) -> Usage:
 
 def message_refusal(status: int, body: bytes) -> bytes:
     """See `Carriage.refusal`."""
+    return fault_shown(status, fault_of(body, f"the backend answered {status}"))
+
+
+def fault_of(body: bytes, unsaid: str) -> Fault:
+    """The error of a body; of one of another shape nothing is known, and `unsaid` stands for its words."""
     try:
-        fault = _refusal(body).error
+        return _refusal(body).error
     except NOT_JSON:
-        fault = Fault(message=f"the backend answered {status}")
-    return fault_shown(status, fault)
+        return Fault(message=unsaid)
 
 
 def fault_shown(status: int, fault: Fault) -> bytes:

@@ -12,9 +12,9 @@ from msgspec import Raw
 
 from api.router.errors import NOT_JSON
 from api.router.faces.chat_usage import usage_of_chunk
-from api.router.faces.messages_to_chat_answer import Fault, counted, fault_shown, stop_of, usage_shown
+from api.router.faces.messages_to_chat_answer import Fault, counted, fault_of, fault_shown, stop_of, usage_shown
 from api.router.faces.messages_to_chat_blocks import Blocks, event
-from api.router.faces.sse import Events, data_of, events_of
+from api.router.faces.sse import BROKE, Events, data_of, events_of, is_error
 from commands.admission import Call
 from domain.facts import Usage
 from domain.token_report import latest
@@ -102,21 +102,23 @@ class MessagesOfChat:
         try:
             chunk = _chunk(data)
         except NOT_JSON:
-            return b""
+            return self._broke(fault_of(data, BROKE)) if not self.done and is_error(data) else b""
         if bytes(chunk.usage) != b"null":
             self.usage = latest(usage_of_chunk(data, self._ceiling)[0], self.usage)
         return b"" if self.done else self._events_of(chunk)
 
     def _events_of(self, chunk: _Chunk) -> bytes:
         if chunk.error is not None or chunk.type == "error":
-            self.failed = True
-            fault = chunk.error if isinstance(chunk.error, Fault) else Fault(chunk.error or chunk.message)
-            return b"event: error\ndata: " + fault_shown(_status(fault), fault) + b"\n\n"
+            return self._broke(chunk.error if isinstance(chunk.error, Fault) else Fault(chunk.error or chunk.message))
         if not chunk.choices:
             return b""
         self.pieces += 1
         started = b"" if self._started else self._start(chunk)
         return started + self._choice(chunk.choices[0])
+
+    def _broke(self, fault: Fault) -> bytes:
+        self.failed = True
+        return b"event: error\ndata: " + fault_shown(_status(fault), fault) + b"\n\n"
 
     def _start(self, chunk: _Chunk) -> bytes:
         """What came in is only known at the end, and said then."""

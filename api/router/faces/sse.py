@@ -15,6 +15,10 @@ MAX_EVENT = 8 * 1024 * 1024
 """Bytes of one event, at most: it must be held until it is whole."""
 
 
+BROKE = "the answer broke"
+"""What is said of an error that comes in a stream without words of its own."""
+
+
 class Unfinished:
     """An event that is still coming. It is looked through once, when it is whole: doing so with each of its pieces would cost the
     square of its size."""
