@@ -251,6 +251,42 @@ def test_an_error_of_any_shape_is_one(
     assert b'"error"' in passed and words in passed
 
 
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("invalid_request_error", "invalid_request_error"),
+        ("billing_error", "insufficient_quota"),
+        ("rate_limit_error", "rate_limit_error"),
+        ("overloaded_error", "server_error"),
+        ("unheard_of_error", "server_error"),
+    ],
+)
+def test_an_error_in_the_events_has_its_type_in_the_chunks(kind: str, shown: str) -> None:
+    """What nobody has heard of is not the fault of who asks."""
+    event = b'data: {"type":"error","error":{"type":"%b","message":"no"}}\n\n' % kind.encode()
+    ((_, data),) = datas(ChatOfMessages(False, CEILING).feed(event))
+    error = json.loads(data)["error"]
+    assert (error["type"], error["code"], error["message"]) == (shown, kind, "no")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limit_error"),
+        ({"type": "rate_limit_error", "code": None}, "rate_limit_error"),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, "invalid_request_error"),
+        ({"type": "insufficient_quota", "code": "insufficient_quota"}, "billing_error"),
+        ({"type": None, "code": 503}, "api_error"),
+        ({"type": "server_error", "code": None}, "api_error"),
+    ],
+)
+def test_an_error_in_the_chunks_has_its_type_in_the_events(error: dict[str, Any], shown: str) -> None:
+    """OpenAI's limits have the type of what is limited: their code says that it is one."""
+    data = json.dumps({"error": {"message": "no", "param": None, **error}}).encode()
+    ((_, event),) = datas(MessagesOfChat(CALL, CEILING).feed(b"data: " + data + b"\n\n"))
+    assert json.loads(event)["error"]["type"] == shown
+
+
 def cut_off(folder: str, name: str, mark: bytes) -> bytes:
     """A stream that ends with its first event that says `mark`, and without the blank line behind it."""
     sent = stream(folder, name)

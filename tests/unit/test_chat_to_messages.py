@@ -366,6 +366,13 @@ def test_an_answer_becomes_a_completion() -> None:
     }
 
 
+def test_an_answer_of_nothing_has_words_of_none() -> None:
+    """Null is for who calls or refuses: said again, it is no message of the protocol."""
+    message = {"id": "m", "type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn"}
+    (choice,) = ChatCompletion.model_validate_json(carriage().answer(json.dumps(message).encode(), 1000)[1]).choices
+    assert (choice.message.content, choice.message.refusal, choice.message.tool_calls) == ("", None, None)
+
+
 @pytest.mark.parametrize(
     ("reason", "finish"),
     [

@@ -20,7 +20,9 @@ _FINISHES = {
     "refusal": "content_filter",
 }
 _STATUSES = {
+    "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "rate_limit_error": 429,
@@ -76,8 +78,10 @@ def chat_of_message(body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         return usage, body
     explained = message.stop_details.explanation if message.stop_details else None
     words = "".join(block.text for block in message.content if block.type == "text")
-    said: dict[str, Any] = {"role": "assistant", "content": words or None, "refusal": explained}
-    if calls := [_call(block) for block in message.content if block.type == "tool_use"]:
+    calls = [_call(block) for block in message.content if block.type == "tool_use"]
+    content = words or (None if calls or explained else "")  # null is for who calls or refuses
+    said: dict[str, Any] = {"role": "assistant", "content": content, "refusal": explained}
+    if calls:
         said["tool_calls"] = calls
     choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish_of(message.stop_reason)}
     doc = {
@@ -124,7 +128,7 @@ def fault_of(body: bytes, unsaid: str) -> Fault:
 
 def fault_shown(fault: Fault) -> bytes:
     """An error that came instead of the rest of a stream, as an object of OpenAI's."""
-    return error_body(_STATUSES.get(fault.type, 400), fault.type, fault.message)
+    return error_body(_STATUSES.get(fault.type, 500), fault.type, fault.message)
 
 
 def input_shown(block: Block) -> str:

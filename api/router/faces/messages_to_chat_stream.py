@@ -153,4 +153,6 @@ def _status(fault: Fault) -> int:
     """Of an error that came instead of the rest of a stream: what its type, or its code, says."""
     if isinstance(fault.code, int):
         return fault.code
+    if fault.code == "rate_limit_exceeded":  # its type is what is limited
+        return 429
     return {"rate_limit_error": 429, "invalid_request_error": 400}.get(fault.type or "", 500)
