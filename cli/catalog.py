@@ -74,6 +74,10 @@ def _backends(app: typer.Typer) -> None:
         per_minute: Annotated[int | None, typer.Option("--requests-per-minute", help="Of each gateway.")] = None,
         health_path: Annotated[str | None, typer.Option("--health-path", help="Asked for, such as /models.")] = None,
         health: Annotated[float | None, seconds("--health-seconds", "Between two times.")] = None,
+        cap_field: Annotated[
+            str | None,
+            typer.Option("--output-cap-field", help="max_completion_tokens or max_tokens.", show_default=False),
+        ] = None,
     ) -> None:
         """Register a backend, or replace it."""
         body = {
@@ -88,6 +92,7 @@ def _backends(app: typer.Typer) -> None:
             "requests_per_minute": per_minute,
             "health_path": health_path,
             "health_seconds": health,
+            "output_cap_field": cap_field,
         }
         then = [f"tollhouse model set MODEL --route {backend} --max-output 4096 --context 128000"]
         session.change("PUT", path(backend), body, then=then)

@@ -14,6 +14,9 @@ KIND = "backend"
 
 Protocol = Literal["openai", "anthropic"]
 
+CapField = Literal["max_completion_tokens", "max_tokens"]
+"""Names of the output cap of a chat completion: the newer one, and the one that many servers of the protocol heed alone."""
+
 LEAST_SECONDS = 0.5
 """Of a bound on silence: nobody looks more often."""
 
@@ -24,7 +27,8 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is used, where that is said; None: without a bound, or not at all. A request fails that has no byte of
     its answer's body within `first_byte_seconds`, or no further one within `idle_seconds`. Each gateway sends it at most
     `max_concurrent` requests at a time and `requests_per_minute` in any minute, and where there is a `health_path` asks
-    for it, below the base URL, every `health_seconds`."""
+    for it, below the base URL, every `health_seconds`. A chat completion states its output cap in `output_cap_field`; None: as
+    the caller did, and as ``max_completion_tokens`` where he did not."""
 
     first_byte_seconds: float | None = None
     idle_seconds: float | None = 300.0
@@ -32,6 +36,7 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests_per_minute: int | None = None
     health_path: str | None = None
     health_seconds: float = 10.0
+    output_cap_field: CapField | None = None
 
 
 USUAL = Terms()

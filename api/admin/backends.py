@@ -16,6 +16,7 @@ from domain.backend import (
     KIND,
     USUAL,
     Backend,
+    CapField,
     Connection,
     DrainBackend,
     KillBackend,
@@ -45,6 +46,7 @@ class BackendBody(Body):
     requests_per_minute: Most | None = None
     health_path: str | None = None
     health_seconds: Seconds = USUAL.health_seconds
+    output_cap_field: CapField | None = None
 
     def terms(self) -> Terms:
         return Terms(**{name: getattr(self, name) for name in Terms.__struct_fields__})
@@ -62,6 +64,7 @@ class BackendOut(Resource):
     requests_per_minute: int | None
     health_path: str | None
     health_seconds: float
+    output_cap_field: CapField | None
     state: Literal["active", "drained", "killed"]
 
 

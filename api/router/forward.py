@@ -47,7 +47,7 @@ class Forward:
             head = self._heads.of(target) + carriage.headers + b"x-request-id: " + admitted.attempt.encode() + b"\r\n"
             if (trace := admitted.call.trace) is not None:
                 head += trace.lines(admitted.attempt, len(passage.before))
-            payload = carriage.body(target.upstream_model, admitted.grant)
+            payload = carriage.body(target.upstream_model, admitted.grant, terms.output_cap_field)
         except Exception:
             await self._outcomes.failed(admitted, "not_dispatched", backend=target.backend, tries=passage.before)
             raise

@@ -173,12 +173,17 @@ async def test_a_backend_shows_how_it_is_used(house: House) -> None:
         "max_concurrent": 3,
         "health_path": "/models",
         "idle_seconds": None,
+        "output_cap_field": "max_tokens",
     }
     made = await house.ok("PUT", "/backends/b", said)
-    shown = {name: made[name] for name in ("max_concurrent", "health_path", "idle_seconds", "first_byte_seconds")}
-    assert shown == {"max_concurrent": 3, "health_path": "/models", "idle_seconds": None, "first_byte_seconds": None}
+    assert {name: made[name] for name in said} == said
+    assert made["first_byte_seconds"] is None
     usual = await house.ok("PUT", "/backends/b", {"url": "http://h/v1", "protocol": "openai"})
     assert (usual["max_concurrent"], usual["idle_seconds"], usual["health_seconds"]) == (None, 300.0, 10.0)
+    assert usual["output_cap_field"] is None
+    assert await house.refused(400, "invalid_field", "PUT", "/backends/b", {**said, "output_cap_field": "cap"}) == [
+        "output_cap_field"
+    ]
     assert await house.refused(400, "invalid_field", "PUT", "/backends/b", {**said, "health_path": "x"}) == [
         "health_path"
     ]

@@ -57,6 +57,21 @@ async def test_a_backend_has_as_many_requests_a_minute_as_it_may(lab: Lab) -> No
     assert _counted(few, rest) == (5, 7)
 
 
+async def test_a_backend_gets_the_cap_in_the_field_that_it_heeds(lab: Lab) -> None:
+    """Whether the caller has a cap or not, and by whichever protocol he asks."""
+    fake = await lab.fake()
+    key = await used(lab, {"ollama": (fake.url, {"output_cap_field": "max_tokens"})})
+    assert (await lab.chat(key, "m")).status == 200
+    assert (await lab.chat(key, "m", max_completion_tokens=5)).status == 200
+    asked = {"model": "m", "max_tokens": 6, "messages": [{"role": "user", "content": "hi"}]}
+    assert (await lab.http.call("POST", "/v1/messages", asked, {"x-api-key": key.secret})).status == 200
+    assert [(got.body.get("max_tokens"), got.body.get("max_completion_tokens")) for got in fake.received] == [
+        (256, None),
+        (5, None),
+        (6, None),
+    ]
+
+
 async def test_a_backend_that_falls_silent_is_left_for_another(lab: Lab) -> None:
     """Before the first byte of a plain answer and of a stream."""
     silent, good = await lab.fake(), await lab.fake()

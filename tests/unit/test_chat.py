@@ -223,6 +223,26 @@ def test_only_what_must_change_is_touched(more: bytes, upstream: str, changed: d
     assert list(went) == list({**raw(sent), **changed})
 
 
+@pytest.mark.parametrize("cap_field", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"max_tokens": None},
+        {"max_tokens": 20},
+        {"max_completion_tokens": 20},
+        {"max_completion_tokens": 30},
+        {"max_tokens": 9, "max_completion_tokens": 30},
+    ],
+)
+def test_the_cap_is_in_the_one_field_that_the_backend_heeds(cap_field: str, stated: dict[str, int | None]) -> None:
+    """However the caller spelled it, and if he did not."""
+    sent = body(**stated)
+    went = json.loads(parse_chat(sent).carriage("openai").body("m", 20, cap_field))
+    others = {name: value for name, value in json.loads(sent).items() if name not in stated}
+    assert went == {**others, cap_field: 20}
+
+
 def test_the_cap_in_force_is_the_one_that_is_changed() -> None:
     """Of two caps the larger is the one that was held for."""
     for fields in ({"max_tokens": 9, "max_completion_tokens": 7}, {"max_tokens": 7, "max_completion_tokens": 9}):

@@ -113,7 +113,7 @@ from tests.unit.conftest import Cli
         ),
         (
             "backend set b http://h/v1 --first-byte-seconds 2 --idle-seconds 9 --max-concurrent 3 --requests-per-minute 60"
-            " --health-path /models --health-seconds 5",
+            " --health-path /models --health-seconds 5 --output-cap-field max_tokens",
             "PUT",
             "/admin/v1/backends/b",
             {
@@ -125,6 +125,7 @@ from tests.unit.conftest import Cli
                 "requests_per_minute": 60,
                 "health_path": "/models",
                 "health_seconds": 5.0,
+                "output_cap_field": "max_tokens",
             },
         ),
         (

@@ -36,6 +36,13 @@ def sent(headers: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]
     return doc
 
 
+def test_the_cap_has_the_name_that_the_backend_heeds() -> None:
+    """The usual one, where nothing is known."""
+    caps = {name: json.loads(carriage().body("up", 7, name)) for name in (None, "max_completion_tokens", "max_tokens")}
+    assert [doc.get("max_completion_tokens") for doc in caps.values()] == [7, 7, None]
+    assert [doc.get("max_tokens") for doc in caps.values()] == [None, None, 7]
+
+
 def said(*messages: dict[str, Any], **fields: Any) -> Any:
     return sent(messages=list(messages), **fields)["messages"]
 

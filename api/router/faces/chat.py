@@ -15,6 +15,7 @@ from api.router.faces.chat_to_messages import ChatToMessages
 from api.router.faces.chat_usage import usage_of_answer
 from api.router.faces.face import Carriage, Header
 from api.router.faces.fields import (
+    CHAT_CAPS,
     Fields,
     cap_of,
     field_of,
@@ -106,6 +107,13 @@ class ChatCarriage(SameProtocol[ChatRequest]):
         """See `SameProtocol`."""
         return self._asked.cap_field
 
+    def body(self, upstream_model: str, grant: int, cap_field: str | None = None) -> bytes:
+        """See `Carriage.body`."""
+        if cap_field is None:
+            return super().body(upstream_model, grant)
+        fields = self._asked.fields | self.changed(upstream_model, grant)
+        return _encode({name: value for name, value in fields.items() if name not in CHAT_CAPS} | {cap_field: grant})
+
     def changed(self, upstream_model: str, grant: int) -> Fields:
         """See `SameProtocol`. On streams usage is asked for."""
         asked = self._asked
@@ -136,7 +144,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     fields = fields_of(body)
     model = model_of(fields)
     stream = bool(field_of(fields, "stream", flag, "must be true or false"))
-    cap, cap_field = cap_of(fields, ("max_completion_tokens", "max_tokens"))
+    cap, cap_field = cap_of(fields, CHAT_CAPS)
     choices = field_of(fields, "n", integer, "must be a whole number")
     if choices is not None and not 1 <= choices <= MAX_CHOICES:
         raise RouterError("invalid_value", f"must be between 1 and {MAX_CHOICES}", param="n")

@@ -34,8 +34,9 @@ class ChatToMessages:
     def __init__(self, fields: Fields, asked_usage: bool) -> None:
         self._asked_usage, self._rest = asked_usage, _encode(messages_doc(fields))[1:]
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
+    def body(self, upstream_model: str, grant: int, cap_field: str | None = None) -> bytes:
         """See `Carriage.body`."""
+        del cap_field  # there is one name
         return b'{"model":%b,"max_tokens":%d,' % (_encode(upstream_model), grant) + self._rest
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:

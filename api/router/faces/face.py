@@ -56,8 +56,9 @@ class Carriage(Protocol):
     def headers(self) -> bytes:
         """Header lines of the protocol, each ended by CR LF; the target's own (its credential) are not among them."""
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """What goes to the backend: its name of the model, and `grant` as the output cap per choice."""
+    def body(self, upstream_model: str, grant: int, cap_field: str | None = None) -> bytes:
+        """What goes to the backend: its name of the model, and `grant` as the output cap per choice, in the field of this name
+        where the protocol has several, and the backend heeds one of them."""
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """Of a plain answer: the usage it reports, if it can be true, and what the caller gets."""

@@ -12,6 +12,9 @@ from domain.bound import ASKED_WHEN_EMPTY
 MAX_OUTPUT = 10_000_000
 """Tokens of an output cap, at most."""
 
+CHAT_CAPS = ("max_completion_tokens", "max_tokens")
+"""Names of the output cap of a chat completion, the usual one first."""
+
 Fields = dict[str, Raw]
 
 Texts = str | list[str | int | list[int]]

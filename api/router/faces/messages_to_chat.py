@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.faces.carrying import Members, bad, cannot
-from api.router.faces.fields import Fields
+from api.router.faces.fields import CHAT_CAPS, Fields
 from api.router.faces.messages_to_chat_answer import message_of_chat, message_refusal
 from api.router.faces.messages_to_chat_stream import MessagesOfChat
 from api.router.faces.messages_to_chat_turns import cache, conversation
@@ -39,9 +39,10 @@ class MessagesToChat:
             raise cannot("max_tokens", "filling a cache (max_tokens of 0)")
         self._call, self._rest = call, _encode(chat_doc(fields))[1:]
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
+    def body(self, upstream_model: str, grant: int, cap_field: str | None = None) -> bytes:
         """See `Carriage.body`. On streams usage is asked for."""
-        return b'{"model":%b,"max_completion_tokens":%d,' % (_encode(upstream_model), grant) + self._rest
+        named = _encode(upstream_model), _encode(cap_field or CHAT_CAPS[0]), grant
+        return b'{"model":%b,%b:%d,' % named + self._rest
 
     def answer(self, body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
         """See `Carriage.answer`."""

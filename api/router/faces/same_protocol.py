@@ -40,8 +40,9 @@ class SameProtocol(Generic[A]):
         """The field of the output cap; None: there is no output to cap."""
         return None
 
-    def body(self, upstream_model: str, grant: int) -> bytes:
-        """See `Carriage.body`."""
+    def body(self, upstream_model: str, grant: int, cap_field: str | None = None) -> bytes:
+        """See `Carriage.body`. The paths but one have one name of the cap."""
+        del cap_field
         asked = self._asked
         changed = self.changed(upstream_model, grant)
         if changed or said_twice(asked.sent, asked.fields):
