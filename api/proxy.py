@@ -38,6 +38,14 @@ class Proxy:
 
     def __init__(self, sender: Sender, url: str, timeout: float = 3600.0) -> None:
         self._sender, self._url, self._timeout = sender, url, timeout
+        self._following: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    def end(self) -> None:
+        """Event streams end, now and from now on: they never do by themselves."""
+        self._ending = True
+        for gone in self._following:
+            gone.cancel()
 
     async def __call__(
         self,
@@ -87,17 +95,30 @@ class Proxy:
         await exchange.start(response.status, _passed(response))
         gone = asyncio.get_running_loop().create_task(exchange.left())
         gone.add_done_callback(lambda _: response.close())
+        follows = _follows(response)
+        if follows:
+            self._following.add(gone)
+            if self._ending:
+                gone.cancel()
         try:
             while data := await response.chunk():
                 await exchange.write(data, more=True)
             await exchange.write(b"", more=False)
         except UpstreamFailed:
-            if not gone.done():
+            if follows and self._ending:
+                await exchange.write(b"", more=False)
+            elif not gone.done():
                 raise  # the server cuts the connection: a torn answer must not look whole
         finally:
+            self._following.discard(gone)
             gone.cancel()
             with suppress(asyncio.CancelledError):
                 await gone
+
+
+def _follows(response: UpstreamResponse) -> bool:
+    """Whether it is a stream of events."""
+    return any(k == b"content-type" and v.startswith(b"text/event-stream") for k, v in response.headers)
 
 
 def _passed(response: UpstreamResponse) -> Headers:

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 
 import uvloop
 
@@ -53,12 +52,14 @@ async def _serve(settings: Settings) -> None:
 
         with short_socket(core.folder.views_socket) as socket:
             running = asyncio.create_task(views_child(core.folder, socket).run())
+            reads = Proxy(core.reads, f"unix://{socket}")
             try:
                 await serve_app(
-                    site(core, metrics, socket),
+                    site(core, metrics, reads),
                     settings.address,
                     ready,
                     core.failed,
+                    reads.end,
                     slow=slow,
                     observe=metrics.observe,
                 )
@@ -69,12 +70,11 @@ async def _serve(settings: Settings) -> None:
                     await running
 
 
-def site(core: Embedded, metrics: Metrics, views: Path) -> Site:
-    """Which application answers which path; `views` is the socket of the read side."""
-    proxy = Proxy(core.reads, f"unix://{views}")
+def site(core: Embedded, metrics: Metrics, reads: Proxy) -> Site:
+    """Which application answers which path; `reads` is the way to the read side."""
 
     async def read_side(scope: object, receive: object, send: object) -> None:
-        await proxy(scope, receive, send, new_id("req"))  # type: ignore[arg-type]  # ASGI's own shapes
+        await reads(scope, receive, send, new_id("req"))  # type: ignore[arg-type]  # ASGI's own shapes
 
     deps = AdminDeps(
         commands=core.commands,

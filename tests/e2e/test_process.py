@@ -75,6 +75,31 @@ async def test_sigterm_drains_what_is_under_way_and_exits_0(lab: Lab) -> None:
     assert {(row.id, row.outcome) for row in rows} == {(id, "completed") for id in fake.served}
 
 
+async def test_sigterm_ends_those_who_follow_the_events(lab: Lab) -> None:
+    """What never ends by itself ends whole when the drain begins, and holds nobody up; a stream of a model still comes to its own
+    end."""
+    fake = await lab.fake()
+    await lab.model("m", fake.url)
+    key = (await lab.org("acme"))["main"]
+    head = {"authorization": f"Bearer {lab.admin_key}", "accept": "text/event-stream"}
+    gate = fake.gates["m"] = asyncio.Event()
+    stream = await lab.stream(key, "m", max_tokens=3)
+    following = [
+        await lab.http.open("GET", path, headers=head) for path in ("/admin/v1/events", "/read/v1/orgs/acme/events")
+    ]
+    assert [(await opened.piece()).startswith(b":") for opened in following] == [True, True]
+    lab.product.terminate()
+    for opened in following:
+        while await opened.piece():
+            pass
+    gate.set()
+    pieces = []
+    while piece := await stream.piece():
+        pieces.append(piece)
+    assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
+    assert await lab.product.ended() == 0
+
+
 async def test_the_interrupt_of_a_terminal_ends_it_too(lab: Lab) -> None:
     """SIGINT to the whole group, as Ctrl-C sends it: exit 0, nothing left."""
     os.killpg(lab.product.pid, signal.SIGINT)
