@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from api.router.errors import RouterError, error_body
+from api.router.errors import STATUS, RouterError, error_body
 from api.router.exchange import Exchange, Headers
 from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
@@ -58,7 +58,8 @@ class Proxy:
         try:
             body = await exchange.read_body(_MAX_BODY)
         except RouterError as error:
-            await exchange.send_bytes(413, error_body(413, error.code, error.message))
+            status = STATUS[error.code]
+            await exchange.send_bytes(status, error_body(status, error.code, error.message))
             return
         path = scope["raw_path"].decode("latin-1")
         if query := scope["query_string"].decode("latin-1"):

@@ -41,3 +41,19 @@ async def test_the_answer_is_asked_for_as_it_is() -> None:
     }
     await Proxy(sender, "http://other")(scope, receive, send, "req_2")
     assert sender.lines == [b"authorization: Bearer th_sk_x", b"accept-encoding: identity"]
+
+
+async def test_a_compressed_body_is_refused_as_everywhere() -> None:
+    """With the status that its code has: 415, and not that of one that is too large."""
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"\x1f\x8b"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    scope = {"method": "POST", "headers": [(b"content-encoding", b"gzip")]}
+    await Proxy(Sent(), "http://other")(scope, receive, send, "req_1")
+    assert said[0]["status"] == 415
+    assert b"unsupported_encoding" in said[1]["body"]
