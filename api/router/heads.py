@@ -1,5 +1,6 @@
 """The headers of a request to a backend that are the target's own: the same for every request of it, so made once."""
 
+import re
 from collections.abc import Callable
 
 from domain.scope import Target
@@ -40,4 +41,9 @@ class Heads:
         """What a backend says of a request, without our credential if it repeats that."""
         if target.credential is None:
             return body
-        return body.replace(self._unseal(target.credential).encode(), b"...")
+        return re.sub(_spelled(self._unseal(target.credential)), b"...", body)
+
+
+def _spelled(text: str) -> bytes:
+    """A pattern for `text` as it is, and as JSON may escape it."""
+    return b"".join(rb"(?:\\?%b|\\u(?i:%04x))" % (re.escape(letter.encode()), ord(letter)) for letter in text)

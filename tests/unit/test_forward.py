@@ -11,6 +11,7 @@ from api.router import streaming
 from api.router.errors import RouterError
 from api.router.faces.embeddings import EmbeddingsFace
 from api.router.faces.responses import ResponsesFace
+from api.router.heads import Heads
 from commands.gate import RateClaim
 from domain.errors import UpstreamFailed
 from domain.facts import RequestCompleted, RequestFailed, RequestUnconfirmed, Usage
@@ -97,6 +98,20 @@ async def test_the_backend_gets_our_id_its_own_name_and_the_granted_cap(house: H
         "model": "up", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "max_completion_tokens": 7,
     }  # fmt: skip
     assert house.headers[b"x-tollhouse-output-cap"] == b"7"
+
+
+def test_a_credential_is_not_quoted_however_json_spells_it() -> None:
+    """Base64 has ``/`` and ``+``, and there are writers of JSON that escape them, or anything that is no letter."""
+    heads = Heads(lambda _: 'sk/a+b"c')
+    for spelled in (
+        b'sk/a+b\\"c',
+        b'sk\\/a+b\\"c',
+        b"sk/a\\u002Bb\\u0022c",
+        b"\\u0073k\\u002fa+b\\u0022c",
+        b'sk/a+b"c',
+    ):
+        said = heads.unspoken(TARGET, b'{"error":"no key ' + spelled + b' here"}')
+        assert said == b'{"error":"no key ... here"}'
 
 
 async def test_a_backend_that_repeats_our_credential_is_not_quoted(house: House) -> None:
