@@ -317,5 +317,5 @@ class _Cycle(RequestResponseCycle):
             if self.scope["http_version"] == "1.0" and all(name != b"content-length" for name, _ in message["headers"]):
                 self._bare, self.chunked_encoding = True, False
         elif self._bare:
-            self.expected_content_length = len(message["body"])
+            self.expected_content_length = len(message["body"])  # uvicorn counts what has no chunks against a length
         await super().send(message)

@@ -159,7 +159,7 @@ class Circuit:
     def probed(self, now: float) -> None:
         """Somebody asked it beside all requests, and it answered well: an open circuit need not wait for its pause."""
         if self._state in ("open", "half_open"):
-            self._state, self._since, self._probing = "warming", now, False
+            self._warm_up(now)
 
     def _warm_up(self, now: float) -> None:
         self._probing = False

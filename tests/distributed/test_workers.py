@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backend import Backend
 from tests.distributed.house import House, Process, unique
 from tests.http1 import Answer, Cut, Http
 from tests.lab import Key
@@ -52,6 +53,14 @@ async def begun(house: House, url: str) -> Begun:
     key = (await house.org(org))["main"]
     await house.budget(org, "cap", "5")
     return Begun(shared, org, key, model, backend)
+
+
+async def under_way(made: Begun, fake: Backend) -> tuple[asyncio.Event, list[asyncio.Task[list[Answer]]]]:
+    """Twelve requests at the backend, which answers none of them before the event is set, and their callers."""
+    gate = fake.gates[made.model] = asyncio.Event()
+    callers = [asyncio.create_task(made.chat(1)) for _ in range(12)]
+    await until(lambda: len(fake.received) == 12, "all are dispatched")
+    return gate, callers
 
 
 def _all_ready(answer: Answer) -> bool:
@@ -114,9 +123,7 @@ async def test_any_of_them_tells_how_all_see_a_backend(house: House) -> None:
     """Requests at a backend by way of several workers: whoever is asked has them all, and each worker's beside them."""
     fake = await house.fake()
     made = await begun(house, fake.url)
-    gate = fake.gates[made.model] = asyncio.Event()
-    callers = [asyncio.create_task(made.chat(1)) for _ in range(12)]
-    await until(lambda: len(fake.received) == 12, "all are dispatched")
+    gate, callers = await under_way(made, fake)
     for _ in range(5):
         doc = (await asked(made.shared, "/backendz")).json()
         assert doc["backends"][made.backend]["in_flight"] == 12
@@ -187,9 +194,7 @@ async def test_sigterm_drains_every_worker(house: House) -> None:
     """Streams under way at all workers come to their end, newcomers are not taken, the exit code is 0 and nothing runs on."""
     fake = await house.fake()
     made = await begun(house, fake.url)
-    gate = fake.gates[made.model] = asyncio.Event()
-    callers = [asyncio.create_task(made.chat(1)) for _ in range(12)]
-    await until(lambda: len(fake.received) == 12, "all are dispatched")
+    gate, callers = await under_way(made, fake)
     made.shared.child.terminate()
 
     async def refused() -> bool:

@@ -19,8 +19,9 @@ def read_from_cache(prompt: int, told: int | None, *, beside: Any, hit: Any, mis
 
 
 def written_to_cache(most: int, told: int | None, other: Any) -> int:
-    """Tokens of a prompt, at `most` those that were not read from one, that were written to a cache."""
-    return max(told or 0, _part(other, most) or 0) if (told or 0) >= 0 else told or 0
+    """Tokens of a prompt, at `most` those that were not read from one, that were written to a cache; `told` as above."""
+    said = told or 0
+    return said if said < 0 else max(said, _part(other, most) or 0)
 
 
 def _hit(prompt: int, hit: Any, missed: Any) -> int | None:

@@ -12,12 +12,11 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import NOT_JSON, RouterError
-from domain.bound import ASKED_WHEN_EMPTY
+from api.router.faces.fields import says_nothing
 
 T = TypeVar("T")
 
 _OBJECT, _TEXT = b'{"'  # the first byte of a value
-_NOTHING = (b"null", b"false", b'""', b"[]", b"{}")
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {
     str: msgspec.json.Decoder(str),
     bool: msgspec.json.Decoder(bool),
@@ -116,7 +115,7 @@ class Members:
         """Raises `RouterError` (``unsupported_parameter``) naming what was not taken and says something: what is null, false or
         empty is the same as not sent."""
         for name, value in self._left.items():
-            if bytes(memoryview(value)[:6]) not in _NOTHING or (not self.param and name in ASKED_WHEN_EMPTY):
+            if bytes(memoryview(value)[:3]) != b'""' and not says_nothing(self._left, name):
                 raise self.cannot(name[:100])
 
     def _decoded(self, value: Raw, name: str, kind: type[T]) -> T:

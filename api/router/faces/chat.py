@@ -54,15 +54,10 @@ class _Tool(msgspec.Struct):
     type: str = "function"
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
 _messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _tools = msgspec.json.Decoder(list[_Tool] | None).decode
 _names = msgspec.json.Decoder(list[str] | None).decode
-_stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _options = msgspec.json.Decoder(dict[str, Raw] | None).decode
 _encode = msgspec.json.encode
 
@@ -134,9 +129,12 @@ class ChatCarriage(SameProtocol[ChatRequest]):
 
 def wants_usage(fields: Fields) -> bool:
     """Whether the caller asked for usage on a stream."""
-    field_of(fields, "stream_options", _options, "must be an object")  # where its names are no text, it cannot be sent
-    options = field_of(fields, "stream_options", _stream_options, "must be an object")
-    return bool(options and options.include_usage)
+    return bool(field_of(fields, "stream_options", _asks_for_usage, "must be an object"))
+
+
+def _asks_for_usage(options: Raw) -> bool | None:
+    asked: bool | None = flag((_options(options) or {}).get("include_usage", b"null"))
+    return asked
 
 
 def parse_chat(body: bytes) -> ChatRequest:

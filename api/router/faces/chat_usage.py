@@ -88,9 +88,10 @@ def usage_of_embeddings(body: bytes, ceiling: int) -> Usage | None:
         report = _embeddings(body).usage
     except NOT_JSON:
         return None
-    told = [] if report is None else [report.prompt_tokens, report.total_tokens]
-    counts = [count for count in told if type(count) is int]
-    if report is None or not counts:
+    if report is None:
+        return None
+    counts = [count for count in (report.prompt_tokens, report.total_tokens) if type(count) is int]
+    if not counts:
         return None
     return usage_of(Report(max(counts), prompt_tokens_details=report.prompt_tokens_details), ceiling)
 

@@ -68,7 +68,8 @@ def _assistant(turn: Members) -> list[Message]:
         else:
             parts.append(_text(block))
         block.end()
-    message: Message = {"role": "assistant", "content": _joined(parts) if parts else None if calls else ""}
+    nothing = None if calls else ""  # only who calls may say nothing at all
+    message: Message = {"role": "assistant", "content": _joined(parts) if parts else nothing}
     return [{**message, "tool_calls": calls} if calls else message]
 
 
