@@ -6,12 +6,14 @@ uvicorn's protocol with httptools' parser, and on top of that:
   it: another transfer coding than ``chunked``, none or several hosts, fields behind a body are no headers.
 * An offer to change protocols (``Upgrade``) is passed over, and the request's body with it is read: the parser would drop it.
 * A refusal is an error object with an id, comes behind the answers that are still owed, and ends the connection.
+* What the application does not answer, because it failed or the drain was over, is an error object with an id too.
 * An answer that came before its request was whole ends the connection too, gently: what the caller still sends is thrown away
   for a moment, so that he can take the answer.
 * An answer without a length ends with its connection where the client speaks HTTP/1.0, and breaks it if it is not whole.
 * Every request of a connection learns that its caller has gone, not only the last one. A caller who closes his side has gone.
 """
 
+import asyncio
 import re
 import socket
 import struct
@@ -24,7 +26,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from api.router.errors import error_body
+from api.router.errors import PROCESS_ENDS, error_body
 from infra.adapters.ids import new_id
 
 HEAD_BYTES = 64 * 1024
@@ -57,6 +59,8 @@ class Refusal:
 MALFORMED = Refusal(400, "invalid_http", "this is no HTTP/1.1 request, or one that could be read in two ways")
 TOO_LARGE = Refusal(431, "head_too_large", f"request line, headers and framing may have {HEAD_BYTES} bytes together")
 TOO_LATE = Refusal(408, "request_timeout", "the request did not arrive in time")
+FAILED = Refusal(500, "internal_error", "an error of ours; it is in the log")
+OVER = Refusal(503, "not_ready", PROCESS_ENDS)
 
 
 class HttpConfig(uvicorn.Config):
@@ -319,3 +323,19 @@ class _Cycle(RequestResponseCycle):
         elif self._bare:
             self.expected_content_length = len(message["body"])  # uvicorn counts what has no chunks against a length
         await super().send(message)
+
+    async def send_500_response(self) -> None:
+        """The answer to a request whose application gave none."""
+        task = asyncio.current_task()
+        refusal = OVER if task is not None and task.cancelling() else FAILED
+        body = error_body(refusal.status, refusal.code, refusal.message)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", new_id("req").encode()),
+            (b"connection", b"close"),
+        ]
+        if refusal is OVER:
+            headers.append((b"retry-after", b"1"))
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})

@@ -15,6 +15,10 @@ from cli.slow_callers import SlowCallers
 from domain.errors import TollhouseError
 
 DRAIN_SECONDS = 30
+"""How long what is under way is waited for at the end. What outlasts it is cancelled: it is answered 503, or breaks."""
+
+LAST_WORD_SECONDS = 2.0
+"""How long what was cancelled may take to say so."""
 
 
 async def serve_app(
@@ -107,6 +111,11 @@ class _Server(uvicorn.Server):
                 serving.result()
                 raise RuntimeError("the server ended before it began")
             await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if cancelled := list(self.server_state.tasks):
+            await asyncio.wait(cancelled, timeout=LAST_WORD_SECONDS)
 
     def capture_signals(self) -> Any:
         import contextlib

@@ -286,6 +286,9 @@ class Admission:
             self._writer.saw_failure()
             self._writer.later(self._not_dispatched(admitted))
             raise
+        except asyncio.CancelledError:  # nobody waits any more, and the log may have it all the same
+            self._writer.later(self._not_dispatched(admitted))
+            raise
         if time.monotonic() - admitted.began > DELTA:  # acknowledged, but this process was not awake to see it in time
             self._writer.later(self._not_dispatched(admitted))
             raise LogUnavailable("the log did not acknowledge in time")

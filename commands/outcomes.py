@@ -1,5 +1,6 @@
 """What became of an admitted request, made durable before the caller gets the last byte of its answer."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -99,7 +100,11 @@ class Outcomes:
     async def _append(self, admitted: Admitted, fact: Ended) -> int:
         caller, trace = admitted.caller, admitted.call.trace
         body = self._writer.body(fact, caller.org, admitted.request, caller.key, trace)
-        offset = await self._writer.append_until_acknowledged(caller.partition, body)
+        try:
+            offset = await self._writer.append_until_acknowledged(caller.partition, body)
+        except asyncio.CancelledError:  # nobody waits any more, and what is owed to the log stays owed
+            self._writer.later(self._writer.append_until_acknowledged(caller.partition, body))
+            raise
         if self._spans is not None and trace is not None:
             self._spans.tries(trace, fact)
         return offset

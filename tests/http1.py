@@ -99,6 +99,13 @@ class Opened:
             self._http.keep(self._reader, self._writer, self.headers)
         return data
 
+    async def rest(self) -> bytes:
+        """What comes of the body until its end. Raises `Cut`."""
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
+
     def leave(self) -> None:
         """Closes the connection, as a caller who has gone."""
         self._ended = True

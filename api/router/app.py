@@ -5,6 +5,7 @@ request changes nothing: it is read to its end, so that its usage is exact. A ca
 was seen is charged.
 """
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -17,7 +18,7 @@ import msgspec
 
 from api.router.admitting import Admitting
 from api.router.counting import TokenCount, parse_count
-from api.router.errors import BOOKED, STATUS, RouterError
+from api.router.errors import BOOKED, PROCESS_ENDS, STATUS, RouterError
 from api.router.exchange import Exchange, ReadDeadline
 from api.router.faces.anthropic import AnthropicFace
 from api.router.faces.chat import ChatFace
@@ -133,6 +134,13 @@ class Router:
         except TollhouseError as error:
             code = error.code
             await self._refuse(exchange, error, show)
+        except (
+            asyncio.CancelledError
+        ):  # the drain is over, and with it the task; the books are written in the background
+            code = NotReady.code
+            if exchange.started:
+                raise  # the server cuts the connection
+            await self._refuse(exchange, NotReady(PROCESS_ENDS), show)
         except Exception:
             _log.exception("request %s", exchange.id)
             code = "internal_error"

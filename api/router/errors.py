@@ -54,6 +54,10 @@ BOOKED: Mapping[str, str] = {
 """What the books say of refusals whose message repeats what the caller called things."""
 
 
+PROCESS_ENDS = "this process ends, and could not wait for the answer any longer: try again"
+"""What outlasts a drain is told (``not_ready``)."""
+
+
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises: also for text that is no UTF-8, and for nesting deeper than anybody needs."""
 

@@ -1,10 +1,11 @@
 """One try at a backend: sends an admitted request there and brings the answer back, booking it before its last byte leaves."""
 
+import asyncio
 import math
 import time
 
 from api.router.answer_headers import plain_headers, refusal_headers
-from api.router.errors import RouterError
+from api.router.errors import PROCESS_ENDS, RouterError
 from api.router.exchange import Exchange
 from api.router.faces.face import Face
 from api.router.heads import Heads
@@ -14,12 +15,15 @@ from api.router.ways import Way
 from commands.admission import Admitted, Call
 from commands.outcomes import Outcomes
 from commands.ports import Upstream, UpstreamResponse
-from domain.errors import UpstreamFailed
+from domain.errors import NotReady, TollhouseError, UpstreamFailed
 from domain.facts import Try
 from domain.upstream_status import Said, said_by
 
 _CEILING_WITHOUT_CONTEXT = 100_000_000
 """Tokens, where no context window bounds a report."""
+
+
+_ENDING = NotReady(PROCESS_ENDS)
 
 
 class Forward:
@@ -60,10 +64,18 @@ class Forward:
             )
         except UpstreamFailed as failure:
             return _lost(passage, failure)
+        except asyncio.CancelledError:  # the process ends, and the backend may have it
+            self._outcomes.in_background(self._unanswered(passage, _ENDING))
+            raise
         ceiling = _ceiling(admitted.call, way.model.context_tokens)
         if response.streamed and response.status == 200:
             return await self._streaming.bring(passage, response, carriage.relay(ceiling))
         return await self._plain(passage, response, ceiling)
+
+    async def _unanswered(self, passage: Passage, error: TollhouseError) -> None:
+        """Books a try that is not waited for any longer: nobody knows what it cost."""
+        tries = (*passage.before, passage.tried(0, error.code))
+        await self._outcomes.unconfirmed(passage.admitted, error, backend=passage.backend, tries=tries)
 
     async def _plain(self, passage: Passage, response: UpstreamResponse, ceiling: int) -> Failed | None:
         status, backend = response.status, passage.backend

@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import stat
+import sys
 
 import pytest
 
+from tests.backend import Backend
 from tests.http1 import Cut, Http
 from tests.lab import Key, Lab
 from tests.waiting import eventually, until
@@ -63,16 +65,70 @@ async def test_sigterm_drains_what_is_under_way_and_exits_0(lab: Lab) -> None:
     with pytest.raises(TimeoutError):
         await lab.product.main_ended(2)
     gate.set()
-    pieces = []
-    while piece := await stream.piece():
-        pieces.append(piece)
+    assert (await stream.rest()).endswith(b"data: [DONE]\n\n")
     assert (await plain).status == 200
-    assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
     assert await lab.product.ended() == 0
     assert not lab.product.living()
     await lab.start()
     rows = await eventually(lambda: lab.rows("acme"), lambda rows: len(rows) == 2)
     assert {(row.id, row.outcome) for row in rows} == {(id, "completed") for id in fake.served}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_who_outlasts_the_drain_is_told_so(lab: Lab, path: str) -> None:
+    """503 `not_ready` in the shape of his protocol, with the id under which the books have the request: nobody knows what it
+    cost, so its whole hold counts. A body that is still on its way gets the same, and nothing is held for it."""
+    fake = await lab.fake()
+    key = await _short_drain(lab, fake)
+    head = {"authorization": f"Bearer {key.secret}"}
+    asked = {"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "how are you"}]}
+    sent = asyncio.create_task(lab.http.call("POST", path, asked, head))
+    await until(lambda: len(fake.received) == 1, "it is dispatched")
+    late = asyncio.create_task(lab.http.call("POST", path, b"{", {**head, "content-length": "9"}))
+    await eventually(lambda: lab.metric("tollhouse_requests_under_way"), lambda places: places == 2)
+    lab.product.terminate()
+    for answer in await asyncio.gather(sent, late):
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "not_ready"), answer.body
+        assert (answer.json().get("type") == "error") == (path == "/v1/messages")
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.id.startswith("req_")
+    assert await lab.product.ended() == 0
+    await lab.start()
+    (row,) = await eventually(lambda: lab.rows("acme"), lambda rows: len(rows) == 1)
+    assert (row.id, row.outcome, row.code, row.estimated) == ((await sent).id, "unconfirmed", "not_ready", True)
+    balance = await lab.balance("acme", "cap")
+    assert (balance.held, balance.consumed) == (0, row.cost)
+    assert balance.consumed > 0
+
+
+async def test_a_stream_that_outlasts_the_drain_is_charged_for_what_was_seen(lab: Lab) -> None:
+    """Its caller sees it break; the books have it as abandoned, and nothing of it is held any more."""
+    fake = await lab.fake()
+    key = await _short_drain(lab, fake)
+    stream = await lab.stream(key, "m", max_tokens=3)
+    assert await stream.piece()
+    lab.product.terminate()
+    with pytest.raises(Cut):
+        await stream.rest()
+    assert await lab.product.ended() == 0
+    await lab.start()
+    (row,) = await eventually(lambda: lab.rows("acme"), lambda rows: len(rows) == 1)
+    assert (row.id, row.outcome, row.estimated) == (stream.headers["x-request-id"], "completed", True)
+    balance = await lab.balance("acme", "cap")
+    assert (balance.held, balance.consumed) == (0, row.cost)
+
+
+async def _short_drain(lab: Lab, fake: Backend) -> Key:
+    """Starts the product anew as one that waits for less than it does; its model `m` never comes to the end of an answer."""
+    assert await lab.product.stop() == 0
+    shorter = "import cli.http_server; cli.http_server.DRAIN_SECONDS = 0.5; from cli.main import main; main()"
+    lab.product.command[:1] = [sys.executable, "-c", shorter]
+    await lab.start()
+    fake.gates["m"] = asyncio.Event()
+    await lab.model("m", fake.url)
+    key = (await lab.org("acme"))["main"]
+    await lab.budget("acme", "cap", "100")
+    return key
 
 
 async def test_sigterm_ends_those_who_follow_the_events(lab: Lab) -> None:
@@ -93,10 +149,7 @@ async def test_sigterm_ends_those_who_follow_the_events(lab: Lab) -> None:
         while await opened.piece():
             pass
     gate.set()
-    pieces = []
-    while piece := await stream.piece():
-        pieces.append(piece)
-    assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
+    assert (await stream.rest()).endswith(b"data: [DONE]\n\n")
     assert await lab.product.ended() == 0
 
 

@@ -1,6 +1,7 @@
 """What strangers may send to a process before anybody knows who they are."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.site import App
-from cli import http_protocol
+from cli import http_protocol, http_server
 from cli.http_protocol import HEAD_BYTES
 from cli.http_server import serve_app
 from cli.slow_callers import SlowCallers
@@ -93,6 +94,37 @@ async def _all(port: int, data: bytes) -> bytes:
         answer = await reader.read()
     writer.close()
     return answer
+
+
+async def test_what_an_application_never_answers_is_answered_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error object with an id: 503 if it outlasts the drain, 500 if it fails. Its last words are waited for."""
+    monkeypatch.setattr(http_server, "DRAIN_SECONDS", 0.1)
+    begun, said = asyncio.Event(), list[str]()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["path"] == "/fails":
+            raise ValueError("a bug")
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            said.append("over")
+
+    async with _served(app=app) as port:
+        assert _told(await _all(port, b"GET /fails HTTP/1.1\r\nhost: x\r\n\r\n")) == (500, "internal_error")
+        last = asyncio.create_task(_all(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"))
+        await begun.wait()
+    assert _told(await last) == (503, "not_ready")
+    assert said == ["over"]
+
+
+def _told(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nx-request-id: req_" in head
+    status = int(head.split()[1])
+    assert (b"\r\nretry-after: " in head) == (status == 503)
+    return status, json.loads(body)["error"]["code"]
 
 
 async def _cut_off(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -317,6 +317,22 @@ async def test_a_log_that_fails_admits_nothing_for_a_moment(house: House) -> Non
     assert sorted(type(fact).__name__ for fact in house.facts()) == ["RequestAdmitted", "RequestFailed"]
 
 
+async def test_an_admission_that_nobody_waits_for_any_more_is_never_dispatched(house: House) -> None:
+    """The process ends before the log has answered: wherever the admission is, the books say that nothing was sent."""
+    flight = FlightLog(house.topic)
+    house.writer._log = flight
+    admitting = asyncio.create_task(house.admit(call()))
+    await until(lambda: bool(flight.flight), "an append")
+    admitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await admitting
+    flight.arrive_unacknowledged()
+    await until(lambda: bool(flight.flight), "what is said of it")
+    flight.arrive()
+    await house.writer.drain()
+    assert [type(fact).__name__ for fact in house.facts()] == ["RequestAdmitted", "RequestFailed"]
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 def test_an_admission_acknowledged_too_late_is_never_dispatched(embedded: bool) -> None:
     """DELTA counts from before the gate was asked. What the log says later changes nothing: void on the books, room free."""

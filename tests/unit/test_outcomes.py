@@ -99,6 +99,20 @@ async def test_a_completion_is_repeated_until_the_log_takes_it(house: House) -> 
     assert first.value == second.value
 
 
+async def test_a_completion_that_nobody_waits_for_any_more_still_comes_into_the_log(house: House) -> None:
+    """The process ends while the log does not answer: what is owed to it stays owed, until it is there."""
+    task = asyncio.create_task(house.outcomes.completed(admitted(), Usage(output=1), backend="fake", tries=TRIES))
+    await until(lambda: bool(house.log.flight), "an append")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    house.log.fail()
+    await until(lambda: bool(house.log.flight), "another append")
+    house.log.arrive()
+    await house.writer.drain()
+    assert (house.fact().usage, house.captured) == (Usage(output=1), [])
+
+
 async def test_an_estimate_is_never_charged_above_its_hold(house: House) -> None:
     """We counted, nobody reported: the bound is at fault, or our count."""
     assert (await house.completed(Usage(output=1000), estimated=True))[0] == HOLD
