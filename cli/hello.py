@@ -6,10 +6,9 @@ import uvloop
 
 from api.hello import Hello, Options
 from cli import log_lines
+from cli.http_cycle import UNFINISHED
 from cli.http_server import serve_app
 from domain.errors import invalid
-
-_CUT = "ASGI callable returned without completing response."
 
 
 def serve_hello(address: tuple[str, int], options: Options) -> None:
@@ -26,7 +25,7 @@ def serve_hello(address: tuple[str, int], options: Options) -> None:
         raise invalid("--journal", f"must be a file that can be written: {error.strerror}: {options.journal}") from None
     log_lines.configure()
     # An answer that Hello drops ends exactly so; it is no fault of the server.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != _CUT)
+    logging.getLogger("tollhouse.http").addFilter(lambda record: record.getMessage() != UNFINISHED)
     try:
         uvloop.run(serve_app(app, address, lambda url: print(f"ready {url}", flush=True)))
     finally:

@@ -1,6 +1,6 @@
 """One connection as HTTP/1.1 wants it: what a stranger may say, and what he hears where he says something else.
 
-uvicorn's protocol with httptools' parser, and on top of that:
+A protocol for uvicorn's server, by httptools' parser:
 
 * A head is bounded in bytes and fields. What two readers could read in two ways is refused, whatever the parser would make of
   it: another transfer coding than ``chunked``, none or several hosts, fields behind a body are no headers.
@@ -17,17 +17,18 @@ import asyncio
 import re
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
 
-from api.router.errors import PROCESS_ENDS, error_body
-from infra.adapters.ids import new_id
+from cli.http_cycle import Cycle, Refusal
 
 HEAD_BYTES = 64 * 1024
 """About what a request may send beside its body: request line, headers, and the framing of a chunked body."""
@@ -43,24 +44,15 @@ LINGER_SECONDS = 5.0
 _RESET = struct.pack("ii", 1, 0)
 """As `SO_LINGER`: a connection that is closed so breaks."""
 
+_LOOKED_AT = frozenset({b"host", b"transfer-encoding", b"expect"})
 _HOST = re.compile(rb"[0-9A-Za-z._~%!$&'()*+,;=:\[\]-]*")
 _UPGRADING = frozenset({b"upgrade", b"http2-settings"})
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What is answered to what is no request."""
-
-    status: int
-    code: str
-    message: str
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 MALFORMED = Refusal(400, "invalid_http", "this is no HTTP/1.1 request, or one that could be read in two ways")
 TOO_LARGE = Refusal(431, "head_too_large", f"request line, headers and framing may have {HEAD_BYTES} bytes together")
 TOO_LATE = Refusal(408, "request_timeout", "the request did not arrive in time")
-FAILED = Refusal(500, "internal_error", "an error of ours; it is in the log")
-OVER = Refusal(503, "not_ready", PROCESS_ENDS)
 
 
 class HttpConfig(uvicorn.Config):
@@ -79,43 +71,75 @@ class _Phase(Enum):
     LINGERING = "the caller to go"
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(asyncio.Protocol):
     """See the module."""
 
-    config: HttpConfig
+    room: asyncio.Event
+    transport: asyncio.Transport
     resumed = 0
     """How often what was to be sent had grown too large, and found room again."""
 
-    _phase = _Phase.IDLE
-    _since = 0.0
-    """When the phase began."""
-    _beside = _fed = 0
-    _deaf = False
-    """Whether what comes is thrown away."""
-    _wrong = MALFORMED
-    _owed: Refusal | None = None
-    _running: RequestResponseCycle | None = None
-    _exit: "_Exit | None" = None
+    def __init__(self, config: HttpConfig, server_state: ServerState, **_lifespan: Any) -> None:
+        """As uvicorn's server makes it."""
+        self.loop = asyncio.get_running_loop()
+        self.room = asyncio.Event()
+        self.room.set()
+        self._app, self._observe, self._state = config.loaded_app, config.observe, server_state
+        self._parser = _parser(self)
+        self._phase = _Phase.IDLE
+        self._since = self.loop.time()
+        """When the phase began."""
+        self._beside = self._fed = 0
+        self._deaf = self._paused = False
+        """Whether what comes is thrown away; whether nothing is read."""
+        self._wrong = MALFORMED
+        self._owed: Refusal | None = None
+        self._addresses: dict[str, Any] = {}
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._hosts = 0
+        self._expects = self._miscoded = False
+        self._coming: Cycle | None = None
+        """The request that is being read, or was read last."""
+        self._running: Cycle | None = None
+        """The one whose turn it is, or was last."""
+        self._waiting: deque[Cycle] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing can be added to what the connection has to send."""
+        over = self._coming is not None and self._coming.complete
+        return over or not self.room.is_set() or self.transport.is_closing()
 
     # -- the connection
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._exit = _Exit(self)
-        self._since = self.loop.time()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's own class is none of asyncio's
+        self._addresses = {"server": get_local_addr(self.transport), "client": get_remote_addr(self.transport)}
+        self._state.connections.add(self)  # type: ignore[arg-type]  # any protocol with a transport and `shutdown`
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
-        super().connection_lost(exc)
-        self.pipeline.clear()
-        self._running = self.cycle = self._exit = None  # type: ignore[assignment]  # nothing keeps the other alive
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        for cycle in (self._running, *self._waiting):
+            if cycle is not None and not cycle.complete:
+                cycle.leave()
+        self.room.set()
+        self._waiting.clear()
+        self._running = self._coming = self._parser = None  # nothing keeps the other alive
+
+    def shutdown(self) -> None:
+        """The server drains: this connection ends with what it is at."""
+        if self._coming is None or self._coming.complete:
+            self.transport.close()
+        else:
+            self._coming.keep_alive = False
+
+    def pause_writing(self) -> None:
+        self.room.clear()
 
     def resume_writing(self) -> None:
         self.resumed += 1
-        super().resume_writing()
+        self.room.set()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -125,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             while data:
                 try:
-                    self.parser.feed_data(data)
+                    self._parser.feed_data(data)
                     break
                 except httptools.HttpParserUpgrade as upgrade:
                     data = self._without_upgrade() + data[upgrade.args[0] :]
@@ -155,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Ends the connection once everything is sent; the caller need not have sent everything."""
         if self.transport.is_closing() or self._phase is _Phase.LINGERING:
             return
-        if isinstance(self._running, _Cycle) and self._running.torn:
+        if self._running is not None and self._running.torn:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
             return
@@ -164,51 +188,98 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._deaf = True
         self._enter(_Phase.LINGERING)
-        self.flow.resume_reading()
+        self.listen()
         self.transport.write_eof()
+
+    def listen(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def wait(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     # -- what the parser found
 
     def on_message_begin(self) -> None:
-        self._beside = 0
+        self._beside = self._hosts = 0
+        self._url, self._headers = b"", []
+        self._expects = self._miscoded = False
         self._enter(_Phase.HEAD)
-        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is not _Phase.HEAD:
+            return  # what comes behind a body is no header
+        name = name.lower()
+        if name in _LOOKED_AT:
+            self._look_at(name, value)
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        method = self._parser.get_method()
+        if self._parser.should_upgrade() and method != b"CONNECT":
             return  # `data_received` says it again, without
-        self._check_head()
-        super().on_headers_complete()
-        self.headers = []  # fields behind the body come here, and nobody reads them
-        self.cycle.__class__ = _Cycle
-        self.cycle.transport = self._exit  # type: ignore[assignment]  # as much of one as a cycle uses
+        version = self._parser.get_http_version()
+        self._check_head(method, version)
+        path, query = self._split_url()
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "scheme": "http",
+            "method": method.decode("ascii"),
+            "root_path": "",
+            "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
+            "raw_path": path,
+            "query_string": query,
+            "headers": self._headers,
+            **self._addresses,
+        }
+        keep = version == "1.1" and self._parser.should_keep_alive()
+        self._coming = cycle = Cycle(self, scope, keep, self._expects)
         self._enter(_Phase.BODY)
+        if self._running is None or self._running.complete:
+            self._start(cycle)
+        else:
+            self.wait()
+            self._waiting.append(cycle)
 
     def on_body(self, body: bytes) -> None:
         self._beside = max(0, self._beside - 2 * len(body))  # the framing of a chunked body grows with it
-        super().on_body(body)
+        assert self._coming is not None
+        if not self._coming.complete:
+            self._coming.feed(body)
 
     def on_message_complete(self) -> None:
         if self._phase is _Phase.HEAD:
             return  # of a request that offered an upgrade
         self._beside = 0
         self._phase = _Phase.WHOLE
-        super().on_message_complete()
+        assert self._coming is not None
+        if not self._coming.complete:
+            self._coming.whole()
 
     # -- answers
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start(self, cycle: Cycle) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        task = self.loop.create_task(cycle.run(self._app))
+        task.add_done_callback(self._state.tasks.discard)
+        self._state.tasks.add(task)
 
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
+    def answered(self) -> None:
+        self._state.total_requests += 1
         if self.transport.is_closing() or self._phase is _Phase.LINGERING:
             return
-        self.flow.resume_reading()
+        self.listen()
         self._since = self.loop.time()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self._waiting:
+            self._start(self._waiting.popleft())
         elif self._owed is not None:
             self._say(self._owed)
         elif self._phase is _Phase.WHOLE:
@@ -219,123 +290,86 @@ class HttpProtocol(HttpToolsProtocol):
     def _enter(self, phase: _Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
 
-    def _check_head(self) -> None:
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        match name:
+            case b"host":
+                self._hosts += 1
+                self._miscoded = self._miscoded or not _HOST.fullmatch(value)
+            case b"transfer-encoding":
+                chunked = value.lower() == b"chunked" and self._parser.get_http_version() == "1.1"
+                self._miscoded = self._miscoded or not chunked
+            case b"expect":
+                self._expects = value.lower() == b"100-continue"
+
+    def _check_head(self, method: bytes, version: str) -> None:
         """Raises `ValueError`, and leaves what to say in `_wrong`."""
-        hosts = 0
-        version = self.parser.get_http_version()
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-                if not _HOST.fullmatch(value):
-                    raise ValueError("a host that is none")
-            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version != "1.1"):
-                raise ValueError("a transfer coding that is not known")
-        if version not in ("1.1", "1.0") or hosts > 1 or (hosts == 0 and version == "1.1"):
+        if self._miscoded:
+            raise ValueError("a host that is none, or a transfer coding that is not known")
+        if version not in ("1.1", "1.0") or self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
             raise ValueError("no request of HTTP/1.1 or 1.0")
-        if self.parser.get_method() == b"CONNECT":
+        if method == b"CONNECT":
             raise ValueError("a tunnel")
         perhaps = self._beside + self._fed > HEAD_BYTES  # else it cannot be
-        if len(self.headers) > HEAD_FIELDS or (perhaps and self._head_size() > HEAD_BYTES):
+        if len(self._headers) > HEAD_FIELDS or (perhaps and self._head_size() > HEAD_BYTES):
             self._wrong = TOO_LARGE
             raise ValueError("a head that is too large")
 
     def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _split_url(self) -> tuple[bytes, bytes]:
+        """Path and query."""
+        if self._url.startswith(b"/") and b"#" not in self._url:
+            path, _, query = self._url.partition(b"?")
+            return path, query
+        url = httptools.parse_url(self._url)
+        return url.path, url.query or b""
 
     def _without_upgrade(self) -> bytes:
         """The head that the parser stopped behind, without its offer to change protocols, for a new parser."""
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
-        for name, value in self.headers:
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, self._parser.get_http_version().encode())]
+        for name, value in self._headers:
             if name == b"connection":
                 value = b", ".join(word for word in value.split(b",") if word.strip().lower() not in _UPGRADING)
             if name not in _UPGRADING:
                 lines.append(b"%b: %b" % (name, value))
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = _parser(self)
         return b"\r\n".join([*lines, b"", b""])
 
     def _answering_another(self) -> bool:
         """Whether the request before the one that is being read is not answered yet."""
         running = self._running
-        if running is None or running.response_complete:
+        if running is None or running.complete:
             return False
-        return self._phase is _Phase.HEAD or running is not self.cycle
+        return self._phase is _Phase.HEAD or running is not self._coming
 
     def _refuse(self, refusal: Refusal) -> None:
         """Nothing more is read. What is being read is dropped, what was read before is answered first."""
         self._deaf = True
-        if self._phase is _Phase.BODY:
-            broken = self.cycle
-            if self.pipeline and self.pipeline[0][0] is broken:
-                self.pipeline.popleft()
+        broken = self._coming
+        if self._phase is _Phase.BODY and broken is not None:
+            if self._waiting and self._waiting[-1] is broken:
+                self._waiting.pop()
             else:
-                started = broken.response_started
-                broken.disconnected = True
-                broken.message_event.set()
-                if started:
+                broken.leave()
+                if broken.started:
                     self.end()
                 else:
                     self._say(refusal)
                 return
-        if self._running is not None and not self._running.response_complete:
+        if self._running is not None and not self._running.complete:
             self._owed = refusal
         else:
             self._say(refusal)
 
     def _say(self, refusal: Refusal) -> None:
-        body = error_body(refusal.status, refusal.code, refusal.message)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[refusal.status] + head % (len(body), new_id("req").encode()) + body)
-        if self.config.observe is not None:
-            self.config.observe("unknown", refusal.status, refusal.code)
+        self.transport.write(refusal.whole())
+        if self._observe is not None:
+            self._observe("unknown", refusal.status, refusal.code)
         self.end()
 
 
-class _Exit:
-    """What a request sees of its connection: how to write, and how to end it."""
-
-    __slots__ = ("close", "is_closing", "write")
-
-    def __init__(self, protocol: HttpProtocol) -> None:
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-        self.close = protocol.end
-
-
-class _Cycle(RequestResponseCycle):
-    """A request whose answer says so if it is the last one. Where the client knows no chunks, a body of unknown length is what
-    comes until the end of the connection."""
-
-    _bare = False
-    """Whether the end of the connection is the end of the body."""
-
-    @property
-    def torn(self) -> bool:
-        """Whether the answer would look whole if its connection ended now, and is not."""
-        return self._bare and not self.response_complete
-
-    async def send(self, message: Any) -> None:
-        if not self.response_started:
-            if self.more_body:
-                self.keep_alive = False
-            if self.scope["http_version"] == "1.0" and all(name != b"content-length" for name, _ in message["headers"]):
-                self._bare, self.chunked_encoding = True, False
-        elif self._bare:
-            self.expected_content_length = len(message["body"])  # uvicorn counts what has no chunks against a length
-        await super().send(message)
-
-    async def send_500_response(self) -> None:
-        """The answer to a request whose application gave none."""
-        task = asyncio.current_task()
-        refusal = OVER if task is not None and task.cancelling() else FAILED
-        body = error_body(refusal.status, refusal.code, refusal.message)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", new_id("req").encode()),
-            (b"connection", b"close"),
-        ]
-        if refusal is OVER:
-            headers.append((b"retry-after", b"1"))
-        await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+def _parser(protocol: HttpProtocol) -> Any:
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # a request may come behind one that is the last
+    return parser

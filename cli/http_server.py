@@ -1,4 +1,4 @@
-"""Runs an ASGI application until a signal: uvicorn with httptools, the ready line, and a drain at the end."""
+"""Runs an ASGI application until a signal: uvicorn's server, the ready line, and a drain at the end."""
 
 import asyncio
 import os

@@ -62,7 +62,7 @@ class SlowCallers:
             if known is None or connection.resumed != known.resumed:
                 self._waiting[connection] = _Waiting(size, connection.resumed, now, now)
                 continue
-            full = _full(connection)
+            full = connection.full
             moved = size < known.size or (size > known.size and not full)
             waiting = replace(known, size=size)
             if moved:
@@ -74,10 +74,3 @@ class SlowCallers:
                 connection.transport.abort()
             else:
                 self._waiting[connection] = waiting
-
-
-def _full(connection: Any) -> bool:
-    """Whether nothing can be added to what the connection has to send."""
-    cycle = connection.cycle
-    over = cycle is not None and cycle.response_complete
-    return bool(over or connection.flow.write_paused or connection.transport.is_closing())
