@@ -1,0 +1,163 @@
+"""One request of a connection: what the application is told of it, and what is written of its answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cli.http_cycle import HIGH_WATER, Cycle
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]}
+
+
+class Line:
+    """A connection that remembers."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.transport: Any = self
+        self.room = asyncio.Event()
+        self.room.set()
+        self.written = b""
+        self.did: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return "end" in self.did
+
+    def listen(self) -> None:
+        self.did.append("listen")
+
+    def wait(self) -> None:
+        self.did.append("wait")
+
+    def answered(self) -> None:
+        self.did.append("answered")
+
+    def end(self) -> None:
+        self.did.append("end")
+
+
+def cycle(line: Line, method: str = "POST", *, keep_alive: bool = True, expects: bool = False) -> Cycle:
+    return Cycle(line, {"method": method, "http_version": "1.1"}, keep_alive, expects)
+
+
+def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+async def test_a_body_comes_as_it_comes_and_its_end_is_told_once() -> None:
+    line = Line()
+    request = cycle(line)
+    first = asyncio.ensure_future(request.receive())
+    await asyncio.sleep(0)
+    request.feed(b"on")
+    request.feed(b"e")
+    assert await first == {"type": "http.request", "body": b"one", "more_body": True}
+    request.whole()
+    assert await request.receive() == {"type": "http.request", "body": b"", "more_body": False}
+    after = asyncio.ensure_future(request.receive())
+    await asyncio.sleep(0)
+    assert not after.done()
+    request.leave()
+    assert await after == {"type": "http.disconnect"}
+
+
+async def test_nothing_more_is_read_while_much_of_a_body_waits() -> None:
+    line = Line()
+    request = cycle(line)
+    request.feed(b"a" * HIGH_WATER)
+    assert line.did == []
+    request.feed(b"a")
+    assert line.did == ["wait"]
+    assert len((await request.receive())["body"]) == HIGH_WATER + 1
+    more = asyncio.ensure_future(request.receive())
+    await asyncio.sleep(0)
+    assert line.did == ["wait", "listen"]
+    more.cancel()
+
+
+async def test_who_asks_first_is_told_to_go_on_once_and_only_if_the_body_is_wanted() -> None:
+    line = Line()
+    request = cycle(line, expects=True)
+    request.feed(b"a")
+    await request.receive()
+    request.whole()
+    await request.receive()
+    assert line.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    refused = Line()
+    request = cycle(refused, expects=True)
+    await request.send(START)
+    await request.send(body(b"no!"))
+    assert b" 100 " not in refused.written
+    assert b"\r\nconnection: close\r\n" in refused.written, "the body was not taken"
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-more: b", b"a\nb", b"a\rb", b"a\0b"])
+async def test_a_header_is_one_header(value: bytes) -> None:
+    """Whatever a value is made of: the caller gets an error, and nothing of it."""
+    line = Line()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-from-elsewhere", value)]})
+
+    await cycle(line).run(app)
+    assert line.written.startswith(b"HTTP/1.1 500 ")
+    assert b"x-from-elsewhere" not in line.written
+    assert line.did == ["end"]
+
+
+@pytest.mark.parametrize("data", [b"ab", b"abcd"])
+async def test_an_answer_of_another_length_than_it_said_breaks(data: bytes) -> None:
+    """What would be read as a part of the next answer is not written, and what looks whole and is not does not stay so."""
+    line = Line()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(data))
+
+    request = cycle(line)
+    await request.run(app)
+    assert not line.written.endswith(data)
+    assert (request.complete, line.did) == (False, ["end"])
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    line = Line()
+    request = cycle(line, "HEAD")
+    request.whole()
+    await request.send(START)
+    await request.send(body(b"abc"))
+    assert line.written == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
+    assert (request.complete, line.did) == (True, ["answered"])
+
+
+async def test_a_stream_is_chunked_to_its_end() -> None:
+    line = Line()
+    request = cycle(line, keep_alive=False)
+    request.whole()
+    await request.send({"type": "http.response.start", "status": 200, "headers": []})
+    for data in (b"one", b""):
+        await request.send(body(data, more=True))
+    await request.send(body(b"0123456789abcdef"))
+    head, _, rest = line.written.partition(b"\r\n\r\n")
+    assert head == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close"
+    assert rest == b"3\r\none\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"
+    assert line.did == ["end", "answered"]
+
+
+async def test_what_is_to_be_sent_waits_for_room() -> None:
+    line = Line()
+    request = cycle(line)
+    request.whole()
+    await request.send(START)
+    written = line.written
+    line.room.clear()
+    sending = asyncio.ensure_future(request.send(body(b"abc")))
+    await asyncio.sleep(0)
+    assert line.written == written
+    line.room.set()
+    await sending
+    assert line.written == written + b"abc"
