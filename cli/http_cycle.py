@@ -78,13 +78,14 @@ class Line(Protocol):
 
 class Cycle:
     """`keep_alive`: whether another request may follow on the connection; `expects`: whether the caller waits for a word before
-    the body; `more_body`: whether the request is still coming; `started`, `complete`: how far the answer is. `disconnected`: the
-    caller has gone, and nothing is written any more."""
+    the body; `more_body`: whether the request is still coming; `started`, `complete`: whether anything, and everything, of the
+    answer is written. `disconnected`: the caller has gone, and nothing is written any more."""
 
     __slots__ = (
         "_bare",
         "_chunked",
         "_expects",
+        "_held",
         "_left",
         "_line",
         "_mute",
@@ -115,6 +116,8 @@ class Cycle:
         """Whether the end of the connection is the end of the body."""
         self._left = 0
         """What a body of stated length still has to have."""
+        self._held = b""
+        """A head that goes out with the beginning of its body: a write each would cost both sides a call into the kernel more."""
 
     @property
     def torn(self) -> bool:
@@ -162,8 +165,7 @@ class Cycle:
 
     def _give_up(self, refusal: Refusal) -> None:
         if not self.started and not self.disconnected:
-            self.started = True
-            self._line.transport.write(refusal.whole())
+            self._write(refusal.whole())
         self._line.end()
 
     async def receive(self) -> Message:
@@ -193,7 +195,7 @@ class Cycle:
             return
         if self.complete:
             raise RuntimeError("the answer had ended")
-        if self.started:
+        if self.started or self._held:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
         else:
             self._begin(message["status"], message["headers"])
@@ -216,8 +218,10 @@ class Cycle:
             head.append((b"transfer-encoding", b"chunked"))
         if not self.keep_alive:
             head.append((b"connection", b"close"))
-        self._line.transport.write(_head(status, head))
-        self.started = True
+        if self._left:
+            self._held = _head(status, head)
+        else:
+            self._write(_head(status, head))
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         if self._mute:
@@ -231,7 +235,8 @@ class Cycle:
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the answer has another length than it said")
         if body:
-            self._line.transport.write(body)
+            self._write(self._held + body)
+            self._held = b""
         if more:
             return
         self.complete = True
@@ -239,6 +244,10 @@ class Cycle:
         if not self.keep_alive:
             self._line.end()
         self._line.answered()
+
+    def _write(self, data: bytes) -> None:
+        self.started = True
+        self._line.transport.write(data)
 
 
 def _head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
