@@ -5,6 +5,7 @@ Guarantees what `docs/protocol.md` asks of a gate: each operation is atomic (no 
 a lost gate: `run` differs at each start, and every partition is closed until it was opened from the log.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -71,7 +72,8 @@ class _Partition:
     epoch: int = -1
     opened: bool = False
     watermark: int = 0
-    buckets: dict[tuple[str, str, str], _Bucket] = field(default_factory=dict)
+    buckets: defaultdict[tuple[str, str], dict[str, _Bucket]] = field(default_factory=lambda: defaultdict(dict))
+    """By organization and budget, and then by name."""
     limits: dict[tuple[str, str], _Limit] = field(default_factory=dict)
     holds: dict[str, _Hold] = field(default_factory=dict)
     unlogged: dict[str, _Hold] = field(default_factory=dict)
@@ -173,12 +175,12 @@ class MemoryGate:
             raise Conflict(f"gate {partition} began epoch {part.epoch} meanwhile", code="stale_epoch")
         if part.opened:
             raise Conflict(f"gate {partition} is open already", code="gate_open")
-        for key, bucket in books.buckets.items():
-            part.buckets[key] = _Bucket(bucket.consumed - bucket.estimated, 0, 0, bucket.until)
+        for (org, budget, name), bucket in books.buckets.items():
+            part.buckets[org, budget][name] = _Bucket(bucket.consumed - bucket.estimated, 0, 0, bucket.until)
         for attempt, known in books.attempts.items():
             if known.state not in (State.OPEN, State.UNCONFIRMED):
                 continue
-            buckets = [part.buckets[key] for key in known.buckets]
+            buckets = [part.buckets[org, budget][name] for org, budget, name in known.buckets]
             unconfirmed = known.state is State.UNCONFIRMED
             for target in buckets:
                 target.held += known.hold
@@ -217,22 +219,24 @@ class MemoryGate:
 
     def _look(self, part: _Partition, org: str, claim: BudgetClaim) -> tuple[BudgetHold, _Bucket]:
         """The budget as it is now (unconfirmed holds count as consumed), and the bucket that would take the hold."""
-        known = part.limits.get((org, claim.budget))
+        whose = org, claim.budget
+        known = part.limits.get(whose)
         if known is None:
-            known = part.limits[org, claim.budget] = _Limit(claim.version, claim.limit, claim.until)
+            known = part.limits[whose] = _Limit(claim.version, claim.limit, claim.until)
         elif known.version < claim.version:
             known.version, known.limit = claim.version, claim.limit
             known.last(claim.until)
         consumed = held = 0
         bucket: _Bucket | None = None
+        buckets = part.buckets[whose]
         for name in claim.window:
-            bucket = part.buckets.get((org, claim.budget, name))
+            bucket = buckets.get(name)
             if bucket is not None:
                 consumed += bucket.consumed + bucket.unconfirmed
                 held += bucket.held - bucket.unconfirmed
         name = claim.window[-1]
         if bucket is None:
-            bucket = part.buckets[org, claim.budget, name] = _Bucket(until=claim.until)
+            bucket = buckets[name] = _Bucket(until=claim.until)
             known.last(claim.until)
         view = BudgetHold(
             budget=claim.budget,
@@ -321,9 +325,11 @@ class MemoryGate:
         """Forgets buckets that no window counts any more and limits of such buckets only, once-keys past their day, and rate
         limits that nothing was admitted under for a window."""
         part.pruned = now
-        old = [k for k, b in part.buckets.items() if b.until and now - b.until > _PRUNE_AFTER and not b.held]
-        for key in old:
-            del part.buckets[key]
+        for whose, buckets in list(part.buckets.items()):
+            for name in [n for n, b in buckets.items() if b.until and now - b.until > _PRUNE_AFTER and not b.held]:
+                del buckets[name]
+            if not buckets:
+                del part.buckets[whose]
         for once in [k for k, entry in part.once.items() if now - entry.at > REMEMBER]:
             del part.once[once]
         for budget in [k for k, known in part.limits.items() if known.until and now - known.until > _PRUNE_AFTER]:

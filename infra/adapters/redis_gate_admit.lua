@@ -26,9 +26,22 @@ local function affordable(left)
   return math.min(want, math.floor(room / unit))
 end
 
+-- The fields of `budgets` that the request is decided by: of each budget its limit, and the sums of each part of its window.
+local function fields_of(claims)
+  local fields = {}
+  for _, claim in ipairs(claims) do
+    local budget = org .. '/' .. claim[1]
+    fields[#fields + 1] = budget
+    for _, part in ipairs(claim[2]) do
+      local bucket, last = budget .. '/' .. part, #fields
+      fields[last + 1], fields[last + 2], fields[last + 3] = bucket .. '#c', bucket .. '#h', bucket .. '#u'
+    end
+  end
+  return fields
+end
+
 -- The highest version of a limit that the gate was shown, and whether it is news.
-local function limit_of(budget, version, limit)
-  local known = redis.call('HGET', BUDGETS, budget)
+local function limit_of(known, budget, version, limit)
   if known then
     local old, kept = string.match(known, '^(-?%d+) (-?%d+)$')
     if tonumber(old) >= version then
@@ -39,20 +52,19 @@ local function limit_of(budget, version, limit)
   return version, limit, true
 end
 
--- The budget as it is now (unconfirmed holds count as consumed), and the bucket that would take the hold.
-local function look(claim)
+-- The budget whose values begin at `place`, as it is now (unconfirmed holds count as consumed), the bucket that would take the
+-- hold, and whether that is new.
+local function look(claim, values, place)
   local name, window, until_, limit, version, hard = claim[1], claim[2], claim[3], claim[4], claim[5], claim[6]
   local budget = org .. '/' .. name
   local news
-  version, limit, news = limit_of(budget, version, limit)
-  local consumed, held, bucket, new = 0, 0, nil, false
-  for _, part in ipairs(window) do
-    bucket = budget .. '/' .. part
-    local found = redis.call('HMGET', BUDGETS, bucket .. '#c', bucket .. '#h', bucket .. '#u')
-    local unconfirmed = amount(found[3])
-    consumed = math.min(consumed + amount(found[1]) + unconfirmed, MAX)
-    held = math.min(held + amount(found[2]) - unconfirmed, MAX)
-    new = not found[1] and not found[2]
+  version, limit, news = limit_of(values[place], budget, version, limit)
+  local consumed, held, new = 0, 0, false
+  for part = place + 1, place + 3 * #window, 3 do
+    local its_consumed, its_held, unconfirmed = values[part], values[part + 1], amount(values[part + 2])
+    consumed = math.min(consumed + amount(its_consumed) + unconfirmed, MAX)
+    held = math.min(held + amount(its_held) - unconfirmed, MAX)
+    new = not its_consumed and not its_held
   end
   if news or new then
     if until_ then
@@ -61,8 +73,8 @@ local function look(claim)
       redis.call('ZREM', DUE, 'l' .. budget)
     end
   end
-  local view = {name, window[#window], until_ or false, limit, version, hard, consumed, held}
-  return view, bucket, new
+  local last = window[#window]
+  return {name, last, until_ or false, limit, version, hard, consumed, held}, budget .. '/' .. last, new
 end
 
 local ours, opened = state_of(run, epoch)
@@ -90,8 +102,13 @@ end
 
 local seen, buckets, fresh = {}, {}, {}
 local grant, code, culprit = want, nil, nil
-for _, claim in ipairs(budgets) do
-  local view, bucket, new = look(claim)
+local fields = fields_of(budgets)
+local values = values_of(fields)
+local place, held_in, held_now = 1, {}, {}
+for number, claim in ipairs(budgets) do
+  local view, bucket, new = look(claim, values, place)
+  place = place + 3 * #claim[2] + 1
+  held_in[number], held_now[number] = fields[place - 2], values[place - 2]
   table.insert(seen, view)
   table.insert(buckets, bucket)
   if new and view[3] then
@@ -126,9 +143,7 @@ if limits then
   limits.save()
 end
 hold.reply = cmsgpack.pack({'granted', hold.amount, grant, seen, state or {}})
-for _, bucket in ipairs(buckets) do
-  add(bucket .. '#h', hold.amount)
-end
+add_all(held_in, hold.amount, held_now)
 for _, bucket in ipairs(fresh) do
   redis.call('ZADD', DUE, text(bucket[2] + HOUR), 'b' .. bucket[1])
 end

@@ -3,7 +3,7 @@
 --
 --   state     run, node, epoch, opened, watermark, pruned
 --   budgets   <org>/<budget>/<bucket>#c #h #u: consumed, held, and the part of held that is unconfirmed;
---             <org>/<budget>: version and limit
+--             <org>/<budget>: version and limit; `#`: nothing (see begin)
 --   holds     attempt -> what it holds (see `keep`)       unlogged  <org>/<attempt> by accounted_at
 --   once      key -> {request, accounted_at, outcome}     slots     concurrency taken, by rate key
 --   rates     <key>: first, next, total, last; <key>#<n>: at, amount
@@ -21,6 +21,8 @@ local WINDOW = 60000000
 local GRAIN = 100000
 local HOUR = 3600000000
 local DAY = 24 * HOUR
+-- Fields in one call: Lua passes some thousands of values at most.
+local MANY = 2000
 
 -- `..`, tostring and cjson lose digits from 1e14 on; adding 0 turns -0 into 0.
 local function text(number)
@@ -54,6 +56,45 @@ local function add(field, number)
     end
     redis.call('HSET', BUDGETS, field, '9223372036854775807')
   end
+end
+
+-- The values of fields of `budgets`, in few calls.
+local function values_of(fields)
+  local values = {}
+  for from = 1, #fields, MANY do
+    local some = redis.call('HMGET', BUDGETS, unpack(fields, from, math.min(from + MANY - 1, #fields)))
+    for number, value in ipairs(some) do
+      values[from + number - 1] = value
+    end
+  end
+  return values
+end
+
+-- Adds `number` (or `number` of each field) to sums of different fields, in few calls; `values` is what they are, where that is
+-- known. Sums that a double does not hold go one by one.
+local function add_all(fields, number, values)
+  values = values or values_of(fields)
+  local each, sums = type(number) == 'table' and number, {}
+  for place, field in ipairs(fields) do
+    local old, more = tonumber(values[place] or 0), each and each[field] or number
+    local sum = old + more
+    if math.abs(old) < MAX and math.abs(sum) < MAX then
+      sums[#sums + 1], sums[#sums + 2] = field, text(sum)
+    else
+      add(field, more)
+    end
+  end
+  for from = 1, #sums, 2 * MANY do
+    redis.call('HSET', BUDGETS, unpack(sums, from, math.min(from + 2 * MANY - 1, #sums)))
+  end
+end
+
+local function marked(buckets, mark)
+  local fields = {}
+  for place, bucket in ipairs(buckets) do
+    fields[place] = bucket .. mark
+  end
+  return fields
 end
 
 local function hold_of(attempt)

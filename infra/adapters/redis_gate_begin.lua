@@ -8,5 +8,8 @@ if epoch <= tonumber(redis.call('HGET', STATE, 'epoch') or -1) then
   return 0
 end
 redis.call('UNLINK', STATE, BUDGETS, HOLDS, UNLOGGED, ONCE, SLOTS, DUE)
+-- A hash whose fields are short and few is a list that each look goes through; one that ever had a long one is a table.
+redis.call('HSET', BUDGETS, '#', string.rep('-', 1024))
+redis.call('HSET', BUDGETS, '#', '')
 redis.call('HSET', STATE, 'run', run, 'node', ARGV[1], 'epoch', text(epoch))
 return 1

@@ -7,11 +7,9 @@ end
 release(hold, tokens)
 local less = hold.amount - actual
 if less > 0 then
-  for _, bucket in ipairs(hold.buckets) do
-    add(bucket .. '#h', -less)
-    if hold.unconfirmed then
-      add(bucket .. '#u', -less)
-    end
+  add_all(marked(hold.buckets, '#h'), -less)
+  if hold.unconfirmed then
+    add_all(marked(hold.buckets, '#u'), -less)
   end
   hold.amount = actual
 end

@@ -5,6 +5,29 @@ local run, epoch, start, count, facts = given[2], given[3], given[4], given[5], 
 local PRUNE_EVERY = 60000000
 local PRUNE_AT_ONCE = 1000
 
+-- What the facts add to the sums, by bucket: written once for all of them, but for what a double does not hold.
+local consumed, held, unconfirmed = {}, {}, {}
+
+local function write(sums, mark)
+  local fields, more = {}, {}
+  for bucket, sum in pairs(sums) do
+    local field = bucket .. mark
+    fields[#fields + 1], more[field] = field, sum
+  end
+  add_all(fields, more)
+end
+
+local function sum_up(sums, mark, buckets, number)
+  for _, bucket in ipairs(buckets) do
+    local sum = (sums[bucket] or 0) + number
+    if math.abs(sum) > MAX then
+      add(bucket .. mark, sums[bucket])
+      sum = number
+    end
+    sums[bucket] = sum
+  end
+end
+
 local function outcome(attempt, hold, what)
   local packed = hold.once and redis.call('HGET', ONCE, hold.once)
   if packed then
@@ -25,11 +48,9 @@ local function finish(attempt, hold, what, tokens)
   redis.call('ZREM', UNLOGGED, hold.org .. '/' .. attempt)
   release(hold, tokens)
   outcome(attempt, hold, what)
-  for _, bucket in ipairs(hold.buckets) do
-    add(bucket .. '#h', -hold.amount)
-    if hold.unconfirmed then
-      add(bucket .. '#u', -hold.amount)
-    end
+  sum_up(held, '#h', hold.buckets, -hold.amount)
+  if hold.unconfirmed then
+    sum_up(unconfirmed, '#u', hold.buckets, -hold.amount)
   end
 end
 
@@ -43,9 +64,7 @@ local function settle(type, attempt, cost, tokens)
     keep(attempt, hold)
   elseif type == 'RequestCompleted' then
     finish(attempt, hold, 'completed', tokens)
-    for _, bucket in ipairs(hold.buckets) do
-      add(bucket .. '#c', cost)
-    end
+    sum_up(consumed, '#c', hold.buckets, cost)
   elseif type == 'RequestFailed' then
     finish(attempt, hold, 'failed', 0)
   elseif type == 'RequestVoided' then
@@ -61,9 +80,7 @@ local function settle(type, attempt, cost, tokens)
       hold.unconfirmed = true
       release(hold)
       outcome(attempt, hold, 'unconfirmed')
-      for _, bucket in ipairs(hold.buckets) do
-        add(bucket .. '#u', hold.amount)
-      end
+      sum_up(unconfirmed, '#u', hold.buckets, hold.amount)
       keep(attempt, hold)
     end
   end
@@ -116,6 +133,9 @@ redis.call('HDEL', STATE, 'none')
 for _, fact in ipairs(facts) do
   settle(fact[1], fact[2], fact[3], fact[4])
 end
+write(consumed, '#c')
+write(held, '#h')
+write(unconfirmed, '#u')
 redis.call('HSET', STATE, 'watermark', text(start + count))
 local now = clock()
 local pruned = tonumber(redis.call('HGET', STATE, 'pruned') or 0)

@@ -207,6 +207,23 @@ class GateContract(Gates):
             assert (await house.hold("next", tomorrow, want=30)).seen[0].held == 70
             assert await house.balance("roll", (days[3],)) == (0, 30)
 
+    async def test_thousands_of_budgets_in_scope_are_each_counted(self) -> None:
+        """All of them hold what the request may cost, and what it cost in the end, one and all."""
+        async with self.house() as house:
+            caps = [cap(1000 + number, budget=f"cap-{number}") for number in range(5001)]
+            for attempt, want in (("req_1", 30), ("req_2", 20), ("req_3", 10)):
+                granted = await house.hold(attempt, *caps, want=want)
+                assert [view.limit for view in granted.seen] == [1000 + number for number in range(5001)]
+            house.gate.capture(0, "req_1", 7)
+            await house.settle(*(fact("Admitted", f"req_{number}") for number in (1, 2, 3)))
+            await house.settle(
+                fact("Completed", "req_1", 7), fact("Completed", "req_2", 5), fact("Unconfirmed", "req_3")
+            )
+            refused = await house.refuse(*(cap(0, -1, budget=claim.budget) for claim in caps), base=10**15)
+            assert [(view.budget, view.consumed, view.held) for view in refused.seen] == [
+                (claim.budget, 7 + 5 + 10, 0) for claim in caps
+            ]
+
     async def test_budgets_of_the_same_name_belong_to_their_organizations(self) -> None:
         """One organization's holds are nothing to another's."""
         async with self.house() as house:

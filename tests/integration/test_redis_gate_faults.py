@@ -324,6 +324,36 @@ async def test_facts_are_settled_in_steps(server: RedisServer, gates: Gates, mon
     assert await seen(gate, run) == (20, 0)
 
 
+async def test_more_budgets_in_scope_are_no_more_calls_of_the_server(server: RedisServer, gates: Gates) -> None:
+    """Redis answers nobody else while a script runs: admitting, capturing and settling look at all budgets at once, and a look at
+    one is no walk through the others."""
+    server.ask("FLUSHALL")
+    gate = gates.to(server)
+    run = await open_(gate, 0)
+    assert await gate.settle(0, run, 0, 0, [])  # forgets what is over, now and not in a minute
+    figures = list[int]()
+    assert server.ask("OBJECT", "ENCODING", f"{tag(0)}:budgets") == b"hashtable"
+    for watermark, number in ((0, 3), (4, 300)):
+        claims = tuple(BudgetClaim(f"cap-{each}", ("1.lifetime",), None, 10**9, 1, True) for each in range(number))
+        assert isinstance(await gate.admit(asked(run, f"first-{number}", budgets=claims)), Granted)
+        before = calls(server)  # the limits are known
+        for attempt in "ab":
+            assert isinstance(await gate.admit(asked(run, f"{attempt}-{number}", budgets=claims)), Granted)
+        gate.capture(0, f"a-{number}", 1)
+        facts = [
+            Settled(f"Request{what}", f"{each}-{number}", 1) for what in ("Admitted", "Completed") for each in "ab"
+        ]
+        assert await gate.settle(0, run, 0, watermark, facts)
+        figures.append(calls(server) - before)
+    assert figures[0] == figures[1]
+
+
+def calls(server: RedisServer) -> int:
+    """Commands on sums of budgets that the server has carried out."""
+    stats = server.ask("INFO", "commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hget", "hmget", "hset", "hincrby"))
+
+
 async def test_sums_of_soft_budgets_saturate(server: RedisServer, gates: Gates) -> None:
     """Holds whose sum no double is exact for are counted as much as one, and ending them leaves exactly the rest."""
     gate = await gates.opened(server)
