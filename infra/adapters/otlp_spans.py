@@ -5,14 +5,16 @@ costs nothing more while it lasts. Told are figures, names of models and backend
 in a bounded queue for a thread that sends them; what does not fit, or finds no collector, is lost.
 """
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from threading import Thread
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
@@ -33,17 +35,51 @@ OPERATIONS: Mapping[str, str] = {
 }
 """``gen_ai.operation.name`` of each endpoint."""
 
+SEND_SECONDS = 3.0
+"""What a batch may take, with all its tries."""
+
+CLOSE_SECONDS = 2.0
+"""What sending the rest may take in the end."""
+
 _SCOPE = InstrumentationScope("tollhouse")
-_SEND_SECONDS = 3
 _MS = 1_000_000
+
+_log = logging.getLogger("tollhouse.spans")
+
+
+class _Exporter(SpanExporter):
+    """Counts what the collector took, until it is given up."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._given_up = False
+        self.taken = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self._given_up:
+            return SpanExportResult.FAILURE
+        result = self._exporter.export(spans)
+        if result is SpanExportResult.SUCCESS:
+            self.taken += len(spans)
+        return result
+
+    def give_up(self) -> None:
+        """Nothing more is sent, nor tried again."""
+        self._given_up = True
+        self._exporter.shutdown()
+
+    def shutdown(self) -> None:
+        if not self._given_up:
+            self.give_up()
 
 
 class OtlpSpans:
     """`Spans`. `endpoint` is the collector's base URL; `provider(model, backend)` names the protocol that a backend speaks."""
 
     def __init__(self, endpoint: str, provider: Callable[[str, str], str | None]) -> None:
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_SEND_SECONDS)
-        self._processor = BatchSpanProcessor(exporter)
+        self._exporter = _Exporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=SEND_SECONDS))
+        self._processor = BatchSpanProcessor(self._exporter)
+        self._told = 0
         self._resource = Resource.create({"service.name": "tollhouse"})
         self._provider = provider
 
@@ -92,8 +128,14 @@ class OtlpSpans:
             end = began
 
     def close(self) -> None:
-        """Sends what waits, for a few seconds at most."""
-        self._processor.shutdown()  # type: ignore[no-untyped-call]  # of the library's
+        """Sends what waits, for `CLOSE_SECONDS` at most. The log says how many spans were lost, if any were."""
+        ending = Thread(target=self._processor.shutdown, name="spans", daemon=True)
+        ending.start()
+        ending.join(CLOSE_SECONDS)
+        if ending.is_alive():
+            self._exporter.give_up()
+        if lost := self._told - self._exporter.taken:
+            _log.warning("%d of %d spans never reached the collector", lost, self._told)
 
     def _attributes(self, fact: Ended, tried: Try) -> Attributes:
         attributes: Attributes = {
@@ -126,6 +168,7 @@ class OtlpSpans:
         broken: bool,
     ) -> None:
         assert own is not None
+        self._told += 1
         self._processor.on_end(
             ReadableSpan(
                 name,
