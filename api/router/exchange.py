@@ -77,10 +77,9 @@ class Exchange:
         self._receive, self._send = receive, send
 
     def header(self, name: bytes) -> bytes | None:
-        for key, value in self._headers:
-            if key == name:
-                return value
-        return None
+        """The value of a header; of one that came in several lines, all of them as one list, in order."""
+        values = [value for key, value in self._headers if key == name]
+        return b",".join(values) if values else None
 
     def secret(self) -> str | None:
         """The key presented as ``Authorization: Bearer`` or ``x-api-key``."""
