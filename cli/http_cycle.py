@@ -37,8 +37,8 @@ class Refusal:
     code: str
     message: str
 
-    def whole(self) -> bytes:
-        """As an answer that ends its connection."""
+    def answer(self) -> tuple[bytes, bytes]:
+        """Head and body of an answer that ends its connection."""
         body = error_body(self.status, self.code, self.message)
         headers = [
             (b"content-type", b"application/json"),
@@ -48,7 +48,7 @@ class Refusal:
         ]
         if self.status == 503:
             headers.append((b"retry-after", b"1"))
-        return _head(self.status, headers) + body
+        return _head(self.status, headers), body
 
 
 FAILED = Refusal(500, "internal_error", "an error of ours; it is in the log")
@@ -164,8 +164,13 @@ class Cycle:
                 self._give_up(FAILED)
 
     def _give_up(self, refusal: Refusal) -> None:
+        if self.complete:
+            return  # the connection may be another request's by now
         if not self.started and not self.disconnected:
-            self._write(refusal.whole())
+            head, body = refusal.answer()
+            self._write(head if self._scope["method"] == "HEAD" else head + body)
+            self.complete = True
+            self._wake()
         self._line.end()
 
     async def receive(self) -> Message:

@@ -363,7 +363,7 @@ class HttpProtocol(asyncio.Protocol):
             self._say(refusal)
 
     def _say(self, refusal: Refusal) -> None:
-        self.transport.write(refusal.whole())
+        self.transport.write(b"".join(refusal.answer()))
         if self._observe is not None:
             self._observe("unknown", refusal.status, refusal.code)
         self.end()

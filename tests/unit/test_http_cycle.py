@@ -123,11 +123,43 @@ async def test_an_answer_of_another_length_than_it_said_breaks(pieces: list[byte
     request = cycle(line)
     request.whole()
     await request.run(app)
-    assert (request.complete, line.did) == (False, ["end"])
+    assert (request.complete, line.did) == (len(pieces) == 1, ["end"])
     if len(pieces) == 1:
         assert line.written.startswith(b"HTTP/1.1 500 ")
     else:
         assert line.written == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"
+
+
+@pytest.mark.parametrize(("method", "has_body"), [("HEAD", False), ("GET", True)])
+async def test_what_is_said_for_an_application_is_all_that_is_said(method: str, has_body: bool) -> None:
+    """To HEAD without a body, and nothing comes behind it; it is whole, also for a client that knows no chunks."""
+    line = Line()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a bug")
+
+    request = Cycle(line, {"method": method, "http_version": "1.0"}, False, False)
+    request.whole()
+    await request.run(app)
+    head, _, said = line.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert (bool(said), request.torn, line.did) == (has_body, False, ["end"])
+    with pytest.raises(RuntimeError):
+        await request.send(START)
+
+
+async def test_an_old_client_is_told_that_an_answer_could_not_begin() -> None:
+    """His connection ends, and does not break: what it brings is whole."""
+    line = Line()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\nb")]})
+
+    request = Cycle(line, {"method": "GET", "http_version": "1.0"}, False, False)
+    request.whole()
+    await request.run(app)
+    assert line.written.startswith(b"HTTP/1.1 500 ")
+    assert not request.torn
 
 
 async def test_an_answer_to_head_has_no_body() -> None:

@@ -1,0 +1,105 @@
+"""One connection, by what its transport is told: where it matters when something comes, and not only what."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from uvicorn.server import ServerState
+
+from cli.http_protocol import HttpConfig, HttpProtocol
+
+HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Transport:
+    """A socket that remembers."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.ended = self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended, "as a real one says"
+        self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+
+class App:
+    """Answers each request once it may `go_on`, or when it is cancelled. `asked` are the paths; if it `fails`, then behind its
+    first answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = asyncio.Event()
+        self.fails = False
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        first = not self.asked
+        self.asked.append(scope["path"])
+        await receive()
+        try:
+            await self.go_on.wait()
+        finally:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+            await send({"type": "http.response.body", "body": b"a"})
+        if first and self.fails:
+            raise ValueError("a bug")
+
+
+@pytest.fixture
+async def app() -> App:
+    return App()
+
+
+@pytest.fixture
+async def state() -> ServerState:
+    return ServerState()
+
+
+@pytest.fixture
+async def transport() -> Transport:
+    return Transport()
+
+
+@pytest.fixture
+async def line(app: App, state: ServerState, transport: Transport) -> HttpProtocol:
+    config = HttpConfig(app, http=HttpProtocol, ws="none", lifespan="off", log_config=None)
+    config.load()
+    made = HttpProtocol(config, state)
+    made.connection_made(transport)  # type: ignore[arg-type]  # as much of one as a connection uses
+    return made
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_fails_behind_its_answer_takes_nothing_from_the_next(
+    app: App, line: HttpProtocol, transport: Transport
+) -> None:
+    """The answer is whole, and another request has begun on the connection."""
+    app.fails = True
+    line.data_received(HEAD + HEAD)
+    app.go_on.set()
+    await _settle()
+    assert transport.written.count(b"HTTP/1.1 200 OK") == 2
+    assert not transport.closed
