@@ -193,32 +193,34 @@ class Cycle:
         }
 
     async def send(self, message: Message) -> None:
-        """ASGI's ``http.response.start``, then ``http.response.body``. Returns once there is room for more."""
+        """ASGI's ``http.response.start``, then ``http.response.body``. Waits for room first."""
         if not self._line.room.is_set():
             await self._line.room.wait()
         if self.disconnected:
             return
         if self.complete:
             raise RuntimeError("the answer had ended")
-        if self.started or self._held:
-            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+        if not self.started and not self._held:
+            self._begin(message["status"], message.get("headers", ()))
+        elif message["type"] != "http.response.body":
+            raise RuntimeError("the answer had begun")
         else:
-            self._begin(message["status"], message["headers"])
+            self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._expects = False
         if self.more_body:
             self.keep_alive = False
         head = list(headers)
-        stated = False
+        stated = None
         for name, value in head:
             if name == b"content-length":
-                stated, self._left = True, int(value)
-        if self._scope["method"] == "HEAD" or status in _BODILESS:
-            self._left, self._mute = 0, True
-        elif not stated:
-            self._bare = self._scope["http_version"] == "1.0"
-            self._chunked = not self._bare
+                stated = int(value)
+        self._mute = self._scope["method"] == "HEAD" or status in _BODILESS
+        self._left = 0 if self._mute or stated is None else stated
+        open_ended = stated is None and not self._mute
+        self._bare = open_ended and self._scope["http_version"] == "1.0"
+        self._chunked = open_ended and not self._bare
         if self._chunked:
             head.append((b"transfer-encoding", b"chunked"))
         if not self.keep_alive:

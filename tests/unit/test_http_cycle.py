@@ -130,6 +130,42 @@ async def test_an_answer_of_another_length_than_it_said_breaks(pieces: list[byte
         assert line.written == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"
 
 
+async def test_what_could_not_begin_leaves_nothing_behind() -> None:
+    """An application may answer something else then: that is framed in one way."""
+    line = Line()
+    request = cycle(line)
+    request.whole()
+    with pytest.raises(RuntimeError):
+        await request.send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\nb")]})
+    await request.send(START)
+    await request.send(body(b"abc"))
+    assert line.written == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"
+
+
+async def test_an_answer_begins_once() -> None:
+    """Else the second beginning would be taken for the end of the first: what is torn would look whole."""
+    line = Line()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    request = cycle(line)
+    request.whole()
+    await request.run(app)
+    assert (request.complete, line.did) == (False, ["end"])
+    assert not line.written.endswith(b"0\r\n\r\n")
+
+
+async def test_an_answer_may_have_no_headers() -> None:
+    line = Line()
+    request = cycle(line)
+    request.whole()
+    await request.send({"type": "http.response.start", "status": 204})
+    await request.send({"type": "http.response.body"})
+    assert line.written == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
 @pytest.mark.parametrize(("method", "has_body"), [("HEAD", False), ("GET", True)])
 async def test_what_is_said_for_an_application_is_all_that_is_said(method: str, has_body: bool) -> None:
     """To HEAD without a body, and nothing comes behind it; it is whole, also for a client that knows no chunks."""
