@@ -58,7 +58,6 @@ OVER = Refusal(503, "not_ready", PROCESS_ENDS)
 class Line(Protocol):
     """The connection that a request came on."""
 
-    loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     room: asyncio.Event
     """Set while something can be added to what is to be sent."""
@@ -89,11 +88,11 @@ class Cycle:
         "_left",
         "_line",
         "_mute",
+        "_news",
         "_parts",
         "_scope",
         "_size",
         "_told",
-        "_waiter",
         "complete",
         "disconnected",
         "keep_alive",
@@ -106,7 +105,8 @@ class Cycle:
         self.keep_alive, self._expects = keep_alive, expects
         self._parts: list[bytes] = []
         self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._news: asyncio.Event | None = None
+        """Made once somebody waits: few do."""
         self.more_body = True
         self._told = False
         """Whether the application knows the end of the body."""
@@ -144,8 +144,8 @@ class Cycle:
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._news is not None:
+            self._news.set()
 
     # -- the application says
 
@@ -175,13 +175,15 @@ class Cycle:
 
     async def receive(self) -> Message:
         """ASGI's ``http.request`` or ``http.disconnect``: the latter also once everything is answered."""
-        if self._expects and not self._line.transport.is_closing():
+        if self._expects and not self.disconnected and not self._line.transport.is_closing():
             self._line.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._expects = False
         while not self._parts and (self.more_body or self._told) and not self.disconnected and not self.complete:
             self._line.listen()
-            self._waiter = self._line.loop.create_future()
-            await self._waiter
+            if self._news is None:
+                self._news = asyncio.Event()
+            self._news.clear()
+            await self._news.wait()
         if self.disconnected or self.complete:
             return {"type": "http.disconnect"}
         parts, self._parts, self._size = self._parts, [], 0

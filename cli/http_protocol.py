@@ -299,7 +299,8 @@ class HttpProtocol(asyncio.Protocol):
                 chunked = value.lower() == b"chunked" and self._parser.get_http_version() == "1.1"
                 self._miscoded = self._miscoded or not chunked
             case b"expect":
-                self._expects = value.lower() == b"100-continue"
+                # an old client takes the word for his answer
+                self._expects = value.lower() == b"100-continue" and self._parser.get_http_version() == "1.1"
 
     def _check_head(self, method: bytes, version: str) -> None:
         """Raises `ValueError`, and leaves what to say in `_wrong`."""

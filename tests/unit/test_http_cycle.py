@@ -14,7 +14,6 @@ class Line:
     """A connection that remembers."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
         self.transport: Any = self
         self.room = asyncio.Event()
         self.room.set()
@@ -93,6 +92,27 @@ async def test_who_asks_first_is_told_to_go_on_once_and_only_if_the_body_is_want
     await request.send(body(b"no!"))
     assert b" 100 " not in refused.written
     assert b"\r\nconnection: close\r\n" in refused.written, "the body was not taken"
+
+
+async def test_every_task_that_waits_is_told() -> None:
+    """An application may wait for its caller's leave in one and for the body in another."""
+    line = Line()
+    request = cycle(line)
+    waiting = [asyncio.ensure_future(request.receive()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting.pop().cancel()
+    request.leave()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() and task.result()["type"] for task in waiting] == ["http.disconnect"] * 2
+
+
+async def test_who_has_gone_is_not_told_to_go_on() -> None:
+    line = Line()
+    request = cycle(line, expects=True)
+    request.leave()
+    assert await request.receive() == {"type": "http.disconnect"}
+    assert line.written == b""
 
 
 @pytest.mark.parametrize("value", [b"a\r\nx-more: b", b"a\nb", b"a\rb", b"a\0b"])

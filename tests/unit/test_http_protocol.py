@@ -103,3 +103,24 @@ async def test_what_fails_behind_its_answer_takes_nothing_from_the_next(
     await _settle()
     assert transport.written.count(b"HTTP/1.1 200 OK") == 2
     assert not transport.closed
+
+
+async def test_who_was_refused_in_his_body_is_not_asked_for_it(
+    line: HttpProtocol, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application does not fail over it either."""
+    line.data_received(
+        b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\nno chunk"
+    )
+    await _settle()
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("version", "told"), [(b"1.1", True), (b"1.0", False)])
+async def test_only_who_knows_of_it_is_told_to_go_on(
+    line: HttpProtocol, transport: Transport, version: bytes, told: bool
+) -> None:
+    line.data_received(b"POST / HTTP/%b\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n" % version)
+    await _settle()
+    assert (b" 100 " in transport.written) == told
