@@ -113,6 +113,20 @@ def test_an_empty_text_is_no_block() -> None:
     assert [block["type"] for block in went["messages"][1]["content"]] == ["tool_use"]
 
 
+@pytest.mark.parametrize("blank", [" ", "\n\t ", "\u00a0\u3000"])
+def test_white_space_alone_is_no_words(blank: str) -> None:
+    """The protocol refuses such a text wherever it is; with words in it, it stays as it is."""
+    parts = [text("a"), text(blank), text(" b\n")]
+    turns = said(
+        {"role": "system", "content": blank}, {"role": "user", "content": parts}, {"role": "user", "content": blank}
+    )
+    assert turns == {"messages": [{"role": "user", "content": [text("a"), text(" b\n")]}]}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": blank}
+    turns = said(USER, {"role": "assistant", "content": blank, "tool_calls": [CALL]}, result)["messages"]
+    assert [block["type"] for block in turns[1]["content"]] == ["tool_use"]
+    assert turns[2]["content"] == [{"type": "tool_result", "tool_use_id": "call_1", "content": []}]
+
+
 def test_who_says_nothing_has_no_turn() -> None:
     """The protocol refuses one without content, which this one has: an answer may be empty, and so is said again."""
     silent = {"role": "assistant", "content": "", "refusal": None}
@@ -277,6 +291,7 @@ def user(*parts: Any, **more: Any) -> dict[str, Any]:
         ({"messages": [USER, {"role": "assistant", "content": "Once"}]}, "messages", "ends with the assistant's words"),
         ({"messages": [{"role": "system", "content": "be kind"}]}, "messages", "instructions alone"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages", "no words"),
+        ({"messages": [{"role": "user", "content": " \n"}]}, "messages", "no words"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_by_name(fields: dict[str, Any], param: str, named: str) -> None:

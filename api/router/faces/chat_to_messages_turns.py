@@ -50,8 +50,12 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
 
 
 def _worded(blocks: list[Block]) -> list[Block]:
-    """Without empty texts, which the protocol does not have."""
-    return [block for block in blocks if block.get("text") != ""]
+    """Without texts that are empty or white space alone, which the protocol does not have."""
+    return [block for block in blocks if "text" not in block or _says_words(block["text"])]
+
+
+def _says_words(text: str) -> bool:
+    return text != "" and not text.isspace()
 
 
 def _system(message: Members) -> list[Block]:
