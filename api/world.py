@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query
 from starlette.concurrency import run_in_threadpool
 
-from api.problems import NO_TELEMETRY, answer_problems
+from api.framework import NO_TELEMETRY, answer_problems
 from domain.errors import NotFound, Unauthenticated
 from projections.world import ModelPace, Paces
 

@@ -20,7 +20,7 @@ from api.admin import (
 from api.admin.call import AdminDeps
 from api.admin.entrance import Entrance
 from api.admin.express import Express
-from api.problems import NO_TELEMETRY, answer_problems
+from api.framework import NO_TELEMETRY, answer_problems
 from domain.ids import made_id, uuid7
 
 OPENAPI = "/admin/v1/openapi.json"

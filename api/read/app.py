@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from api.problems import NO_TELEMETRY
+from api.framework import NO_TELEMETRY
 from api.read import audit, budgets, events, operators, organization, requests, usage
 from api.read.arrivals import Arrivals
 from api.read.deps import ReadDeps

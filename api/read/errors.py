@@ -7,7 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.admin.entrance import REQUEST_ID
-from api.problems import invalid_of, problem, problem_of, status_of
+from api.framework import invalid_of
+from api.problems import problem, problem_of, status_of
 from api.router.errors import error_body
 from domain.errors import Invalid, TollhouseError
 
