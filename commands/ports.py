@@ -1,5 +1,6 @@
 """What the use cases need from outside, as they would say it. Adapters live in `infra.adapters`; suites in `tests/contract`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -213,6 +214,10 @@ class UpstreamResponse(Protocol):
         """Ends a stream that nobody reads any more; the connection goes with it."""
 
 
+class NotSent(asyncio.CancelledError):
+    """A call of `Upstream.send` was cancelled before its backend could see anything of it."""
+
+
 class Upstream(Protocol):
     """Model backends."""
 
@@ -230,6 +235,7 @@ class Upstream(Protocol):
 
         `timeout` seconds bound the whole exchange, `first_byte` the wait for the first byte of the answer's body, `idle` that for
         each further one, while they are taken. Raises `UpstreamFailed`; its `sent` says whether the backend may have seen it.
+        A call that is cancelled raises `NotSent` if it surely has not; else its connection is ended, so that the backend knows.
         """
 
 

@@ -5,16 +5,17 @@ import math
 import time
 
 from api.router.answer_headers import plain_headers, refusal_headers
+from api.router.departure import Departure, Left
 from api.router.errors import PROCESS_ENDS, RouterError
 from api.router.exchange import Exchange
 from api.router.faces.face import Face
 from api.router.heads import Heads
-from api.router.passage import SLOW_MS, Failed, Passage
+from api.router.passage import LEFT, SLOW_MS, Failed, Passage
 from api.router.streaming import Streaming
 from api.router.ways import Way
 from commands.admission import Admitted, Call
 from commands.outcomes import Outcomes
-from commands.ports import Upstream, UpstreamResponse
+from commands.ports import NotSent, Upstream, UpstreamResponse
 from domain.errors import NotReady, TollhouseError, UpstreamFailed
 from domain.facts import Try
 from domain.upstream_status import Said, said_by
@@ -24,6 +25,7 @@ _CEILING_WITHOUT_CONTEXT = 100_000_000
 
 
 _ENDING = NotReady(PROCESS_ENDS)
+_LEFT = TollhouseError("the caller left before the answer began", code="caller_left")
 
 
 class Forward:
@@ -36,13 +38,16 @@ class Forward:
     async def carry(
         self, exchange: Exchange, admitted: Admitted, face: Face, way: Way, before: tuple[Try, ...] = ()
     ) -> Failed | None:
-        """None: the caller has an answer, and it is on the books. `before` are the tries under the same hold that came before.
-        Ends the claim of `way`."""
-        passage = Passage(exchange, admitted, face, way, before, time.monotonic())
+        """None: the caller has an answer, or has left its stream, and it is on the books. `before` are the tries that came before
+        under the same hold. Ends the claim of `way`."""
+        departure = Departure(exchange) if admitted.call.stream else None
+        passage = Passage(exchange, admitted, face, way, before, time.monotonic(), departure)
         try:
             return await self._carry(passage)
         finally:
             way.claim.released()  # does nothing where more was to say
+            if passage.departure is not None:
+                await passage.departure.close()
 
     async def _carry(self, passage: Passage) -> Failed | None:
         admitted, way = passage.admitted, passage.way
@@ -58,24 +63,34 @@ class Forward:
         timeout = target.timeout_seconds
         if passage.before:  # all tries under one hold end by its deadline
             timeout = min(timeout, admitted.began + way.model.patience - passage.began)
+        sending = self._upstream.send(
+            target.url, carriage.path, head, payload, timeout, terms.first_byte_seconds, terms.idle_seconds
+        )
         try:
-            response = await self._upstream.send(
-                target.url, carriage.path, head, payload, timeout, terms.first_byte_seconds, terms.idle_seconds
-            )
+            response = await (sending if passage.departure is None else passage.departure.unless(sending))
         except UpstreamFailed as failure:
             return _lost(passage, failure)
-        except asyncio.CancelledError:  # the process ends, and the backend may have it
-            self._outcomes.in_background(self._unanswered(passage, _ENDING))
+        except Left as left:
+            passage.exchange.status = LEFT
+            await self._unanswered(passage, _LEFT, sent=left.sent)
+            return None
+        except asyncio.CancelledError as cancelled:  # the process ends
+            sent = not isinstance(cancelled, NotSent)
+            self._outcomes.in_background(self._unanswered(passage, _ENDING, sent=sent))
             raise
         ceiling = _ceiling(admitted.call, way.model.context_tokens)
         if response.streamed and response.status == 200:
             return await self._streaming.bring(passage, response, carriage.relay(ceiling))
         return await self._plain(passage, response, ceiling)
 
-    async def _unanswered(self, passage: Passage, error: TollhouseError) -> None:
-        """Books a try that is not waited for any longer: nobody knows what it cost."""
+    async def _unanswered(self, passage: Passage, error: TollhouseError, *, sent: bool) -> None:
+        """Books a try that is not waited for any longer: nobody knows what it cost, if it was `sent`."""
+        admitted, backend = passage.admitted, passage.backend
         tries = (*passage.before, passage.tried(0, error.code))
-        await self._outcomes.unconfirmed(passage.admitted, error, backend=passage.backend, tries=tries)
+        if sent:
+            await self._outcomes.unconfirmed(admitted, error, backend=backend, tries=tries)
+        else:
+            await self._outcomes.failed(admitted, "not_dispatched", backend=backend, tries=tries)
 
     async def _plain(self, passage: Passage, response: UpstreamResponse, ceiling: int) -> Failed | None:
         status, backend = response.status, passage.backend

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from api.router.departure import Departure
 from api.router.errors import RouterError
 from api.router.exchange import Exchange
 from api.router.faces.face import Face
@@ -19,9 +20,14 @@ SLOW_MS = 4000.0
 """A failure that takes longer was waited for: as long as a connection is, at least."""
 
 
+LEFT = 499
+"""The status, in our own figures, of a stream whose caller left before its head."""
+
+
 @dataclass(slots=True)
 class Passage:
-    """`before`: the tries that came before it under the same hold; `began`: monotonic seconds."""
+    """`before`: the tries that came before it under the same hold; `began`: monotonic seconds;
+    `departure`: of its caller, where that ends it."""
 
     exchange: Exchange
     admitted: Admitted
@@ -29,6 +35,7 @@ class Passage:
     way: Way
     before: tuple[Try, ...]
     began: float
+    departure: Departure | None = None
 
     @property
     def backend(self) -> str:

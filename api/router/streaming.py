@@ -6,21 +6,18 @@ caller nothing, and may be asked for elsewhere.
 
 import asyncio
 import time
-from contextlib import suppress
 
 from api.router.answer_headers import stream_headers
+from api.router.departure import Departure
 from api.router.errors import RouterError
 from api.router.faces.face import Relay
 from api.router.faces.sse import begins_with_error
-from api.router.passage import SLOW_MS, Failed, Passage
+from api.router.passage import LEFT, SLOW_MS, Failed, Passage
 from commands.outcomes import Outcomes
 from commands.ports import UpstreamResponse
 from domain.errors import UpstreamFailed
 from domain.facts import Try, Usage
 from domain.upstream_status import Said
-
-LEFT = 499
-"""The status, in our own figures, of a stream whose caller left before its head."""
 
 HELD_SECONDS = 1.0
 """How long a stream goes on behind its announced end: a report of usage may come late. Some backends keep the connection open,
@@ -50,17 +47,13 @@ class Streaming:
 
     async def bring(self, passage: Passage, response: UpstreamResponse, relay: Relay) -> Failed | None:
         """See `Forward.carry`."""
-        gone = self._loop.create_task(passage.exchange.left())
-        gone.add_done_callback(lambda _: response.close())
-        try:
-            return await self._relayed(passage, response, relay, gone)
-        finally:
-            gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
+        if passage.departure is None:
+            passage.departure = Departure(passage.exchange)
+        passage.departure.then(response.close)
+        return await self._relayed(passage, response, relay, passage.departure)
 
     async def _relayed(
-        self, passage: Passage, response: UpstreamResponse, relay: Relay, gone: "asyncio.Task[None]"
+        self, passage: Passage, response: UpstreamResponse, relay: Relay, departure: Departure
     ) -> Failed | None:
         exchange, failure = passage.exchange, None
         began, answered = passage.admitted.began, time.monotonic()
@@ -92,7 +85,7 @@ class Streaming:
                 over.cancel()
         relay.end()
         told.look(relay)
-        if gone.done():
+        if departure.seen:
             exchange.status = exchange.status or LEFT
             await self._left(passage, relay, told, first_token)
             return None

@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from urllib.parse import SplitResult, urlsplit
 
+from commands.ports import NotSent
 from domain.errors import UpstreamFailed
 from infra.adapters.address_guard import AddressGuard
 from infra.adapters.upstream_connection import Connection, Response
@@ -138,7 +139,10 @@ class HttpUpstream:
             known = self._pools[url] = self._pool(url)
         pool, host, base = known
         began = self._loop.time()
-        connection = await pool.take()
+        try:
+            connection = await pool.take()
+        except asyncio.CancelledError:
+            raise NotSent from None
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             method,
             (base + path).encode(),
@@ -147,7 +151,11 @@ class HttpUpstream:
             len(body),
         )
         connection.patience.begin(began, timeout, first_byte, idle)
-        return await connection.send(head + body, stream)
+        try:
+            return await connection.send(head + body, stream)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
 
     async def status(self, url: str, path: str, headers: bytes, timeout: float) -> int:
         """See `commands.backend_watch.Checked`."""

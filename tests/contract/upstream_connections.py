@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from commands.ports import NotSent
 from domain.errors import UpstreamFailed
 from infra.adapters import upstream as upstream_module
 from infra.adapters import upstream_connection
@@ -116,6 +117,17 @@ class UpstreamConnections(UpstreamContract):
             cancelled.set()
             assert (await second).body == b"2"
             assert (await upstream.send(peer.url, "/x", b"", b"3", PATIENCE)).body == b"3"
+
+    async def test_a_call_that_was_cancelled_ends_its_connection(self, upstream: HttpUpstream) -> None:
+        """The backend learns that nobody waits for it any more."""
+        async with self.peer(silence) as peer:
+            waiting = asyncio.ensure_future(upstream.send(peer.url, "/x", b"", b"", PATIENCE))
+            await until(lambda: len(peer.calls) == 1, "the call arrives")
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await waiting
+            assert not isinstance(cancelled.value, NotSent)
+            await until(lambda: peer.ended == {1}, "the peer notices")
 
     async def test_a_stream_that_ended_unread_leaves_a_connection_that_is_read(self, upstream: HttpUpstream) -> None:
         """It was so long that reading had paused; whoever comes next is not kept waiting."""

@@ -195,6 +195,27 @@ async def test_an_abandoned_stream_is_charged_for_what_was_seen(lab: Lab) -> Non
     assert balance.consumed == nano(doc["cost_usd"])
 
 
+async def test_a_stream_left_before_its_head_ends_at_once(lab: Lab) -> None:
+    """Its backend has it and has not begun to answer: that connection is closed, its place is free, and as nobody knows what it
+    cost its whole hold counts."""
+    fake = await lab.fake()
+    await lab.model("m", fake.url)
+    await lab.org("acme")
+    key = await lab.key("acme", "main", limits={"concurrent": 1})
+    await lab.budget("acme", "cap", "5")
+    fake.failing["m"] = "stall"
+    waiting = asyncio.create_task(lab.stream(key, "m", max_tokens=50))
+    await until(lambda: len(fake.received) == 1, "it is dispatched")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    doc = await explained(lab, key, fake.received[0].id, "unconfirmed")
+    assert (doc["reason"], doc["estimated"], doc["cost_usd"]) == ("caller_left", True, doc["hold_usd"])
+    balance = await eventually(lambda: lab.balance("acme", "cap"), lambda balance: not balance.held)
+    assert balance.consumed == balance.estimated == nano(doc["hold_usd"])
+    fake.failing.clear()
+    assert (await lab.chat(key, "m", max_tokens=5)).status == 200
+
+
 async def test_a_caller_who_leaves_a_plain_request_is_charged_exactly(lab: Lab) -> None:
     """It is read to its end, so that its usage is exact."""
     fake = await lab.fake()

@@ -82,8 +82,10 @@ class House:
         self.out: list[dict[str, Any]] = []
         self.left = asyncio.Event()
         self.sent: list[tuple[str, str, bytes, bytes, float]] = []
-        self.answer: Answered | UpstreamFailed = Answered()
+        self.answer: Answered | UpstreamFailed | asyncio.CancelledError = Answered()
+        """The last: never, and that is what a call that is cancelled raises."""
         self.published = MODEL
+        self.status = 0
         self.states = BackendStates()
 
     def capture(self, partition: int, attempt: str, actual: int, tokens: int | None = None) -> None:
@@ -105,6 +107,11 @@ class House:
         self.sent.append((url, path, headers, body, timeout))
         if isinstance(self.answer, UpstreamFailed):
             raise self.answer
+        if isinstance(self.answer, asyncio.CancelledError):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise self.answer
         return self.answer
 
     version = 1
@@ -137,7 +144,7 @@ class House:
         }  # fmt: skip
         granted = Granted(hold, grant, SEEN, rates)
         admitted = Admitted("req_1", CALLER, request.call, PRICE, granted, 1, NOON, 0.0, grant < 40, identity)
-        writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
+        self.writer = writer = FactWriter(self.log, lambda: NOON, lambda prefix: f"{prefix}_x")
         outcomes = Outcomes(self, writer, self.exceeded)  # type: ignore[arg-type]  # a gate whose capture is used
         forward = Forward(self, outcomes, Heads(lambda sealed: f"th-{sealed}"))
         exchange = Exchange("req_1", {"headers": []}, self._receive, self._send)
@@ -145,6 +152,7 @@ class House:
         failover = Failover(forward, outcomes, ways, self, self, self.known)
         way = ways.first(self.published, request, self.version)
         await failover.carry(exchange, admitted, face, way)
+        self.status = exchange.status
 
     async def _receive(self) -> dict[str, Any]:
         await self.left.wait()
