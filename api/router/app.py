@@ -2,7 +2,7 @@
 
 The order of a request is the protocol's (`docs/protocol.md`); this module is its HTTP. A caller who leaves a plain
 request changes nothing: it is read to its end, so that its usage is exact. A caller who leaves a stream ends it; what
-was seen is charged, and what nobody knows stays held.
+was seen is charged.
 """
 
 import asyncio

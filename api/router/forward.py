@@ -16,7 +16,7 @@ from api.router.ways import Way
 from commands.admission import Admitted, Call
 from commands.outcomes import Outcomes
 from commands.ports import NotSent, Upstream, UpstreamResponse
-from domain.errors import NotReady, TollhouseError, UpstreamFailed
+from domain.errors import NotReady, UpstreamFailed
 from domain.facts import Try
 from domain.upstream_status import Said, said_by
 
@@ -25,7 +25,6 @@ _CEILING_WITHOUT_CONTEXT = 100_000_000
 
 
 _ENDING = NotReady(PROCESS_ENDS)
-_LEFT = TollhouseError("the caller left before the answer began", code="caller_left")
 
 
 class Forward:
@@ -72,23 +71,34 @@ class Forward:
             return _lost(passage, failure)
         except Left as left:
             passage.exchange.status = LEFT
-            await self._unanswered(passage, _LEFT, sent=left.sent)
+            await self._left(passage, sent=left.sent)
             return None
         except asyncio.CancelledError as cancelled:  # the process ends
             sent = not isinstance(cancelled, NotSent)
-            self._outcomes.in_background(self._unanswered(passage, _ENDING, sent=sent))
+            self._outcomes.in_background(self._unanswered(passage, sent=sent))
             raise
         ceiling = _ceiling(admitted.call, way.model.context_tokens)
         if response.streamed and response.status == 200:
             return await self._streaming.bring(passage, response, carriage.relay(ceiling))
         return await self._plain(passage, response, ceiling)
 
-    async def _unanswered(self, passage: Passage, error: TollhouseError, *, sent: bool) -> None:
-        """Books a try that is not waited for any longer: nobody knows what it cost, if it was `sent`."""
+    async def _left(self, passage: Passage, *, sent: bool) -> None:
+        """Books a stream whose caller left before it was answered: what was seen of it is its input, if it was `sent`."""
+        tries = (*passage.before, passage.tried(0, "caller_left"))
+        if not sent:
+            await self._outcomes.failed(passage.admitted, "not_dispatched", backend=passage.backend, tries=tries)
+            return
+        seen = passage.counted(0)
+        await self._outcomes.completed(
+            passage.admitted, seen, backend=passage.backend, tries=tries, status=LEFT, estimated=True, abandoned=True
+        )
+
+    async def _unanswered(self, passage: Passage, *, sent: bool) -> None:
+        """Books a try that the end of the process cuts short: nobody knows what it cost, if it was `sent`."""
         admitted, backend = passage.admitted, passage.backend
-        tries = (*passage.before, passage.tried(0, error.code))
+        tries = (*passage.before, passage.tried(0, _ENDING.code))
         if sent:
-            await self._outcomes.unconfirmed(admitted, error, backend=backend, tries=tries)
+            await self._outcomes.unconfirmed(admitted, _ENDING, backend=backend, tries=tries)
         else:
             await self._outcomes.failed(admitted, "not_dispatched", backend=backend, tries=tries)
 

@@ -196,8 +196,7 @@ async def test_an_abandoned_stream_is_charged_for_what_was_seen(lab: Lab) -> Non
 
 
 async def test_a_stream_left_before_its_head_ends_at_once(lab: Lab) -> None:
-    """Its backend has it and has not begun to answer: that connection is closed, its place is free, and as nobody knows what it
-    cost its whole hold counts."""
+    """Its backend has it and has not begun to answer: that connection is closed, its place is free, and its input is charged."""
     fake = await lab.fake()
     await lab.model("m", fake.url)
     await lab.org("acme")
@@ -208,10 +207,11 @@ async def test_a_stream_left_before_its_head_ends_at_once(lab: Lab) -> None:
     await until(lambda: len(fake.received) == 1, "it is dispatched")
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    doc = await explained(lab, key, fake.received[0].id, "unconfirmed")
-    assert (doc["reason"], doc["estimated"], doc["cost_usd"]) == ("caller_left", True, doc["hold_usd"])
+    doc = await explained(lab, key, fake.received[0].id, "completed")
+    assert (doc["abandoned"], doc["estimated"], doc["tries"][0]["error"]) == (True, True, "caller_left")
+    assert 0 < nano(doc["cost_usd"]) < nano(doc["hold_usd"])
     balance = await eventually(lambda: lab.balance("acme", "cap"), lambda balance: not balance.held)
-    assert balance.consumed == balance.estimated == nano(doc["hold_usd"])
+    assert balance.consumed == nano(doc["cost_usd"])
     fake.failing.clear()
     assert (await lab.chat(key, "m", max_tokens=5)).status == 200
 

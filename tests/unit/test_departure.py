@@ -25,14 +25,15 @@ async def _asked(house: House, **fields: bool) -> "asyncio.Task[None]":
 
 
 async def test_a_stream_left_before_it_is_answered_ends_at_once(house: House) -> None:
-    """Nobody knows what it cost: its whole hold counts, and its backend is asked for no more. It is asked for nowhere else."""
+    """What was seen of it is charged: its input. It is asked for nowhere else."""
     house.answer = asyncio.CancelledError()
     asking = await _asked(house, stream=True)
     house.left.set()
     await asking
     fact = house.fact()
-    assert isinstance(fact, RequestUnconfirmed)
-    assert (fact.reason, fact.hold, [tried.error for tried in fact.tries]) == ("caller_left", 500, ["caller_left"])
+    assert isinstance(fact, RequestCompleted)
+    assert (fact.estimated, fact.abandoned, [tried.error for tried in fact.tries]) == (True, True, ["caller_left"])
+    assert (fact.usage.all_input > 0, fact.usage.all_output, 0 < fact.cost < fact.hold) == (True, 0, True)
     assert (house.status, house.out, len(house.sent)) == (499, [], 1)
 
 
