@@ -118,7 +118,7 @@ async def open_distributed_reads(
 
 
 async def _fresh(keyring: Keyring) -> None:
-    if not keyring.fresh(time.monotonic()):
+    if not await keyring.renewed():
         raise NotReady("the view of keys is not fresh: Kafka's control topic is not answering")
 
 

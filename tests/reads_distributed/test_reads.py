@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -138,6 +140,19 @@ async def test_a_key_works_at_once_and_no_longer_when_it_is_revoked(house: Readi
         last = answer.began
     assert answer.code == "invalid_api_key"
     assert last - revoked < 1.0, "the bound of a revocation is a promise (P5)"
+
+
+async def test_a_process_that_stood_still_answers_at_once(house: Reading) -> None:
+    """Stopped for longer than its view of keys may be old, it proves its view anew instead of refusing who had waited."""
+    house.write_control()
+    _, process = await asyncio.gather(house.home.join(), house.open())
+    await house.current("/read/v1/orgs/acme/budgets/cap")
+    os.kill(process.pid, signal.SIGSTOP)
+    waiting = [asyncio.create_task(house.call("GET", "/read/v1/orgs/acme/budgets/cap")) for _ in range(20)]
+    await asyncio.sleep(1.5)  # standing still is the attack
+    os.kill(process.pid, signal.SIGCONT)
+    answers = await asyncio.gather(*waiting)
+    assert {(answer.status, answer.code) for answer in answers} == {(200, None)}
 
 
 async def test_it_may_be_started_before_what_it_needs(house: Reading) -> None:
