@@ -18,6 +18,9 @@ from api.router.faces.messages import protocol_headers
 from domain.facts import Usage
 
 _TIERS = {"auto": "auto", "default": "standard_only"}
+_MAX_USER = 256
+"""Characters of ``metadata.user_id``."""
+
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 
@@ -171,6 +174,8 @@ def _about(body: Members, doc: dict[str, Any]) -> None:
     if user and safety and user != safety:
         raise body.cannot("user", " beside another safety_identifier")
     if named := safety or user:
+        if len(named) > _MAX_USER:
+            raise body.cannot("safety_identifier" if safety else "user", f" of more than {_MAX_USER} characters")
         doc["metadata"] = {"user_id": named}
     if tier := body.one_of("service_tier", *_TIERS):
         doc["service_tier"] = _TIERS[tier]
