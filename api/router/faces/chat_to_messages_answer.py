@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from api.router.errors import NOT_JSON, error_body
+from api.router.faces.fault import Fault, fault_of
 from api.router.faces.messages_usage import usage_of_message
 from domain.facts import Usage
 
@@ -31,6 +32,9 @@ _STATUSES = {
     "overloaded_error": 529,
 }
 
+_UNTOLD = "api_error"
+"""The type of an error that has none."""
+
 
 class Block(msgspec.Struct):
     """Of the content of a message; of every kind, the members that can be shown."""
@@ -54,19 +58,7 @@ class _Message(msgspec.Struct):
     stop_details: StopDetails | None = None
 
 
-class Fault(msgspec.Struct):
-    """An error of the backend's."""
-
-    type: str = "api_error"
-    message: str = ""
-
-
-class _Refusal(msgspec.Struct):
-    error: Fault
-
-
 _message = msgspec.json.Decoder(_Message).decode
-_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 def chat_of_message(body: bytes, ceiling: int) -> tuple[Usage | None, bytes]:
@@ -115,20 +107,13 @@ def usage_shown(usage: Usage) -> dict[str, Any]:
 def chat_refusal(status: int, body: bytes) -> bytes:
     """See `Carriage.refusal`."""
     fault = fault_of(body, f"the backend answered {status}")
-    return error_body(status, fault.type, fault.message)
-
-
-def fault_of(body: bytes, unsaid: str) -> Fault:
-    """The error of a body; of one of another shape nothing is known, and `unsaid` stands for its words."""
-    try:
-        return _refusal(body).error
-    except NOT_JSON:
-        return Fault(message=unsaid)
+    return error_body(status, fault.type or _UNTOLD, fault.message)
 
 
 def fault_shown(fault: Fault) -> bytes:
     """An error that came instead of the rest of a stream, as an object of OpenAI's."""
-    return error_body(_STATUSES.get(fault.type, 500), fault.type, fault.message)
+    kind = fault.type or _UNTOLD
+    return error_body(_STATUSES.get(kind, 500), kind, fault.message)
 
 
 def input_shown(block: Block) -> str:

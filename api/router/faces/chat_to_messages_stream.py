@@ -13,14 +13,13 @@ from msgspec import Raw
 from api.router.errors import NOT_JSON
 from api.router.faces.chat_to_messages_answer import (
     Block,
-    Fault,
     StopDetails,
-    fault_of,
     fault_shown,
     finish_of,
     input_shown,
     usage_shown,
 )
+from api.router.faces.fault import Fault, fault_of
 from api.router.faces.messages_stream import UsageOfStream
 from api.router.faces.sse import BROKE, Events, data_of, events_of, is_error
 from domain.facts import Usage

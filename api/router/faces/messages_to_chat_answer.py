@@ -9,6 +9,7 @@ import msgspec
 from api.router.errors import NOT_JSON
 from api.router.faces.anthropic import error_doc
 from api.router.faces.chat_usage import usage_of_answer
+from api.router.faces.fault import Fault, fault_of
 from commands.admission import Call
 from domain.facts import Usage
 
@@ -48,21 +49,7 @@ class _Answer(msgspec.Struct):
     model: str = ""
 
 
-class Fault(msgspec.Struct):
-    """An error of the backend's."""
-
-    message: str = ""
-    type: str | None = None
-    param: str | None = None
-    code: str | int | None = None
-
-
-class _Refusal(msgspec.Struct):
-    error: Fault
-
-
 _answer = msgspec.json.Decoder(_Answer).decode
-_refusal = msgspec.json.Decoder(_Refusal).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -117,14 +104,6 @@ def counted(call: Call, output: int) -> Usage:
 def message_refusal(status: int, body: bytes) -> bytes:
     """See `Carriage.refusal`."""
     return fault_shown(status, fault_of(body, f"the backend answered {status}"))
-
-
-def fault_of(body: bytes, unsaid: str) -> Fault:
-    """The error of a body; of one of another shape nothing is known, and `unsaid` stands for its words."""
-    try:
-        return _refusal(body).error
-    except NOT_JSON:
-        return Fault(message=unsaid)
 
 
 def fault_shown(status: int, fault: Fault) -> bytes:

@@ -12,7 +12,8 @@ from msgspec import Raw
 
 from api.router.errors import NOT_JSON
 from api.router.faces.chat_usage import usage_of_chunk
-from api.router.faces.messages_to_chat_answer import Fault, counted, fault_of, fault_shown, stop_of, usage_shown
+from api.router.faces.fault import Fault, fault_of
+from api.router.faces.messages_to_chat_answer import counted, fault_shown, stop_of, usage_shown
 from api.router.faces.messages_to_chat_blocks import Blocks, event
 from api.router.faces.sse import BROKE, Events, data_of, events_of, is_error
 from commands.admission import Call
