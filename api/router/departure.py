@@ -40,13 +40,12 @@ class Departure:
         """Calls `act` when the caller has gone, or at `close`."""
         self._watch.add_done_callback(lambda _: act())
 
-    async def unless(self, answer: Awaitable[T]) -> T:
-        """The answer of a backend. Raises `Left` if the caller goes first: it is not waited for any longer."""
+    async def unless(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer of a backend. Raises `Left` if the caller has gone: it is not asked then, or not waited for any longer."""
+        await self._look()
         self._awaiting = True
-        if self.seen:
-            self._task.get_loop().call_soon(self._stop_waiting)
         try:
-            return await answer
+            return await ask()
         except asyncio.CancelledError as cancelled:
             if not self._stopped or self._task.uncancel():
                 raise
@@ -58,6 +57,15 @@ class Departure:
         self._watch.cancel()
         with suppress(asyncio.CancelledError):
             await self._watch
+
+    async def _look(self) -> None:
+        """Whoever has gone already is seen then."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            raise NotSent from None
+        if self.seen:
+            raise Left(sent=False)
 
     def _stop_waiting(self) -> None:
         if self._awaiting:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from functools import partial
 
 from api.router.answer_headers import plain_headers, refusal_headers
 from api.router.departure import Departure, Left
@@ -62,11 +63,10 @@ class Forward:
         timeout = target.timeout_seconds
         if passage.before:  # all tries under one hold end by its deadline
             timeout = min(timeout, admitted.began + way.model.patience - passage.began)
-        sending = self._upstream.send(
-            target.url, carriage.path, head, payload, timeout, terms.first_byte_seconds, terms.idle_seconds
-        )
+        first_byte, idle = terms.first_byte_seconds, terms.idle_seconds
+        ask = partial(self._upstream.send, target.url, carriage.path, head, payload, timeout, first_byte, idle)
         try:
-            response = await (sending if passage.departure is None else passage.departure.unless(sending))
+            response = await (ask() if passage.departure is None else passage.departure.unless(ask))
         except UpstreamFailed as failure:
             return _lost(passage, failure)
         except Left as left:

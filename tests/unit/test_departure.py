@@ -48,6 +48,16 @@ async def test_a_stream_left_before_it_was_sent_cost_nothing(house: House) -> No
     assert (fact.reason, [tried.error for tried in fact.tries]) == ("not_dispatched", ["caller_left"])
 
 
+async def test_a_stream_left_before_it_is_its_turn_is_not_sent(house: House) -> None:
+    """As of a caller who gave up while his request waited for a place, or for the log."""
+    house.left.set()
+    await house.chat(stream=True)
+    fact = house.fact()
+    assert isinstance(fact, RequestFailed)
+    assert (fact.reason, [tried.error for tried in fact.tries]) == ("not_dispatched", ["caller_left"])
+    assert (house.status, house.out, house.sent) == (499, [], [])
+
+
 async def test_a_plain_request_that_is_left_is_waited_for(house: House) -> None:
     """So that what it cost is known."""
     house.left.set()
@@ -78,10 +88,14 @@ async def test_who_leaves_as_the_process_ends_changes_nothing(house: House) -> N
     task = asyncio.current_task()
     assert task is not None
     answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    answer.get_loop().call_soon(house.left.set)
-    answer.get_loop().call_soon(task.cancel)
+
+    def asked() -> "asyncio.Future[None]":
+        answer.get_loop().call_soon(house.left.set)
+        answer.get_loop().call_soon(task.cancel)
+        return answer
+
     with pytest.raises(asyncio.CancelledError):
-        await departure.unless(answer)
+        await departure.unless(asked)
     assert task.uncancel() == 0
     await departure.close()
 
@@ -95,9 +109,9 @@ async def test_an_answer_that_came_first_is_not_lost(house: House) -> None:
         house.left.set()
         return "answer"
 
-    assert await departure.unless(answered()) == "answer"
+    assert await departure.unless(answered) == "answer"
     await until(lambda: departure.seen, "he has gone")
     await asyncio.sleep(0)
     with pytest.raises(Left):
-        await departure.unless(asyncio.sleep(3600))
+        await departure.unless(answered)
     await departure.close()
