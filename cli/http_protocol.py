@@ -128,11 +128,18 @@ class HttpProtocol(asyncio.Protocol):
         self._running = self._coming = self._parser = None  # nothing keeps the other alive
 
     def shutdown(self) -> None:
-        """The server drains: this connection ends with what it is at."""
+        """The server drains: this connection ends with what it has read."""
+        if self._phase is _Phase.LINGERING:
+            return
         if self._coming is None or self._coming.complete:
             self.transport.close()
         else:
             self._coming.keep_alive = False
+
+    def cut_short(self) -> None:
+        """The drain is over: this connection ends with the answer that it is at."""
+        if self._running is not None:
+            self._running.keep_alive = False
 
     def pause_writing(self) -> None:
         self.room.clear()

@@ -115,6 +115,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if cancelled := list(self.server_state.tasks):
+            for connection in self.server_state.connections:
+                connection.cut_short()  # type: ignore[union-attr]  # ours
             await asyncio.wait(cancelled, timeout=LAST_WORD_SECONDS)
 
     def capture_signals(self) -> Any:

@@ -119,6 +119,24 @@ async def test_what_an_application_never_answers_is_answered_for_it(monkeypatch:
     assert said == ["over"]
 
 
+async def test_nothing_begins_once_the_drain_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cancelled may still answer; what waits behind it on its connection would be waited for no more."""
+    monkeypatch.setattr(http_server, "DRAIN_SECONDS", 0.1)
+    begun = asyncio.Semaphore(0)
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        begun.release()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await _counts(scope, receive, send)
+
+    async with _served(app=app) as port:
+        asked = asyncio.create_task(_all(port, 2 * b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"))
+        await begun.acquire()
+    assert await asked == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\n0"
+    assert begun.locked(), "the second has not"
+
+
 def _told(answer: bytes) -> tuple[int, str]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"\r\nx-request-id: req_" in head

@@ -1,4 +1,4 @@
-"""One connection, by what its transport is told: where it matters when something comes, and not only what."""
+"""One connection, by what it tells its transport and the application."""
 
 import asyncio
 from typing import Any
@@ -43,8 +43,7 @@ class Transport:
 
 
 class App:
-    """Answers each request once it may `go_on`, or when it is cancelled. `asked` are the paths; if it `fails`, then behind its
-    first answer."""
+    """Answers each request once it may `go_on`. `asked` are the paths; if it `fails`, then behind its first answer."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -55,11 +54,9 @@ class App:
         first = not self.asked
         self.asked.append(scope["path"])
         await receive()
-        try:
-            await self.go_on.wait()
-        finally:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
-            await send({"type": "http.response.body", "body": b"a"})
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"a"})
         if first and self.fails:
             raise ValueError("a bug")
 
@@ -70,20 +67,15 @@ async def app() -> App:
 
 
 @pytest.fixture
-async def state() -> ServerState:
-    return ServerState()
-
-
-@pytest.fixture
 async def transport() -> Transport:
     return Transport()
 
 
 @pytest.fixture
-async def line(app: App, state: ServerState, transport: Transport) -> HttpProtocol:
+async def line(app: App, transport: Transport) -> HttpProtocol:
     config = HttpConfig(app, http=HttpProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
-    made = HttpProtocol(config, state)
+    made = HttpProtocol(config, ServerState())
     made.connection_made(transport)  # type: ignore[arg-type]  # as much of one as a connection uses
     return made
 
@@ -103,6 +95,18 @@ async def test_what_fails_behind_its_answer_takes_nothing_from_the_next(
     await _settle()
     assert transport.written.count(b"HTTP/1.1 200 OK") == 2
     assert not transport.closed
+
+
+async def test_a_drain_leaves_who_is_still_sending_his_moment(
+    app: App, line: HttpProtocol, transport: Transport
+) -> None:
+    """What comes is thrown away meanwhile: a connection that is closed upon it loses him his answer."""
+    app.go_on.set()
+    line.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+    await _settle()
+    assert transport.written.startswith(b"HTTP/1.1 200 ")
+    line.shutdown()
+    assert (transport.ended, transport.closed) == (True, False)
 
 
 async def test_who_was_refused_in_his_body_is_not_asked_for_it(
