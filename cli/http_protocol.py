@@ -331,7 +331,7 @@ class HttpProtocol(asyncio.Protocol):
             path, _, query = self._url.partition(b"?")
             return path, query
         url = httptools.parse_url(self._url)
-        return url.path, url.query or b""
+        return url.path or b"/", url.query or b""
 
     def _without_upgrade(self) -> bytes:
         """The head that the parser stopped behind, without its offer to change protocols, for a new parser."""

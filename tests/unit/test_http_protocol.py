@@ -128,3 +128,22 @@ async def test_only_who_knows_of_it_is_told_to_go_on(
     line.data_received(b"POST / HTTP/%b\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n" % version)
     await _settle()
     assert (b" 100 " in transport.written) == told
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a%2Fb%20%ff?c", "/a/b \ufffd"),
+        (b"//a/b", "//a/b"),
+        (b"/a?b?c", "/a"),
+        (b"/a#b", "/a"),
+        (b"http://host:1/a?b", "/a"),
+        (b"http://host", "/"),
+        (b"http://host?a", "/"),
+    ],
+)
+async def test_a_target_may_be_whole(app: App, line: HttpProtocol, target: bytes, path: str) -> None:
+    """With scheme and host, as a proxy is asked: its path is what counts."""
+    line.data_received(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % target)
+    await _settle()
+    assert app.asked == [path]
