@@ -89,7 +89,8 @@ class HttpProtocol(asyncio.Protocol):
         self._phase = _Phase.IDLE
         self._since = self.loop.time()
         """When the phase began."""
-        self._beside = self._fed = 0
+        self._fed = self._begun = self._beside = 0
+        """Bytes: of the last piece, of the one that a request began in, and of those since that are no body."""
         self._deaf = self._paused = False
         """Whether what comes is thrown away; whether nothing is read."""
         self._wrong = MALFORMED
@@ -160,6 +161,7 @@ class HttpProtocol(asyncio.Protocol):
                     break
                 except httptools.HttpParserUpgrade as upgrade:
                     data = self._without_upgrade() + data[upgrade.args[0] :]
+                    self._fed = len(data)
         except httptools.HttpParserError:
             self._refuse(self._wrong)
         else:
@@ -212,6 +214,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._beside = self._hosts = 0
+        self._begun = self._fed
         self._url, self._headers = b"", []
         self._expects = self._miscoded = False
         self._enter(_Phase.HEAD)
@@ -317,7 +320,7 @@ class HttpProtocol(asyncio.Protocol):
             raise ValueError("no request of HTTP/1.1 or 1.0")
         if method == b"CONNECT":
             raise ValueError("a tunnel")
-        perhaps = self._beside + self._fed > HEAD_BYTES  # else it cannot be
+        perhaps = self._begun + self._beside > HEAD_BYTES  # else it cannot be
         if len(self._headers) > HEAD_FIELDS or (perhaps and self._head_size() > HEAD_BYTES):
             self._wrong = TOO_LARGE
             raise ValueError("a head that is too large")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from cli.http_protocol import HttpConfig, HttpProtocol
+from cli.http_protocol import HEAD_BYTES, HttpConfig, HttpProtocol
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -119,6 +119,31 @@ async def test_who_was_refused_in_his_body_is_not_asked_for_it(
     await _settle()
     assert transport.written.startswith(b"HTTP/1.1 400 ")
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
+@pytest.mark.parametrize("sizes", [(1.5, 0), (0.9, 0.2), (0.8, 0.3), (0, 1.1), (2, 0.1), (1, 1)])
+async def test_a_head_that_is_too_large_is_refused_however_it_comes(
+    app: App, line: HttpProtocol, transport: Transport, sizes: tuple[float, float], offer: bytes
+) -> None:
+    """In one piece or two, and with an offer to change protocols, for which it is read twice."""
+    pieces = [b"a" * int(size * HEAD_BYTES) for size in sizes]
+    line.data_received(HEAD + b"GET / HTTP/1.1\r\nhost: x\r\n" + offer + b"x-a: " + pieces[0])
+    line.data_received(pieces[1] + b"\r\n\r\n")
+    app.go_on.set()
+    await _settle()
+    assert (app.asked, transport.written.count(b"HTTP/1.1 431 ")) == (["/"], 1)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+async def test_a_large_head_is_as_good_as_any(app: App, line: HttpProtocol, before: int) -> None:
+    """Whatever came before it in the same piece."""
+    app.go_on.set()
+    body = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (HEAD_BYTES, b"a" * HEAD_BYTES)
+    line.data_received(body * before + b"GET /last HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * int(0.9 * HEAD_BYTES))
+    line.data_received(b"\r\n\r\n")
+    await _settle()
+    assert app.asked == before * ["/"] + ["/last"]
 
 
 @pytest.mark.parametrize(("version", "told"), [(b"1.1", True), (b"1.0", False)])
