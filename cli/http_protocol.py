@@ -192,7 +192,7 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
             return
-        if self._phase in (_Phase.IDLE, _Phase.WHOLE) and not self._deaf:
+        if self._phase in (_Phase.IDLE, _Phase.WHOLE) and not self._deaf and not self._waiting:
             self.transport.close()
             return
         self._deaf = True

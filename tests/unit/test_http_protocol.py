@@ -121,6 +121,17 @@ async def test_who_was_refused_in_his_body_is_not_asked_for_it(
     assert caplog.records == []
 
 
+async def test_who_asked_for_more_behind_the_last_has_his_moment_too(
+    app: App, line: HttpProtocol, transport: Transport
+) -> None:
+    """Nothing was read while that waited: a connection that is closed upon it loses him the answer that he gets."""
+    line.data_received(HEAD + HEAD)
+    line.cut_short()
+    app.go_on.set()
+    await _settle()
+    assert (app.asked, transport.ended, transport.closed) == (["/"], True, False)
+
+
 @pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
 @pytest.mark.parametrize("sizes", [(1.5, 0), (0.9, 0.2), (0.8, 0.3), (0, 1.1), (2, 0.1), (1, 1)])
 async def test_a_head_that_is_too_large_is_refused_however_it_comes(
