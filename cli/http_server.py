@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
@@ -120,6 +121,4 @@ class _Server(uvicorn.Server):
             await asyncio.wait(cancelled, timeout=LAST_WORD_SECONDS)
 
     def capture_signals(self) -> Any:
-        import contextlib
-
-        return contextlib.nullcontext()
+        return nullcontext()
