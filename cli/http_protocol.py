@@ -7,8 +7,8 @@ A protocol for uvicorn's server, by httptools' parser:
 * An offer to change protocols (``Upgrade``) is passed over, and the request's body with it is read: the parser would drop it.
 * A refusal is an error object with an id, comes behind the answers that are still owed, and ends the connection.
 * What the application does not answer, because it failed or the drain was over, is an error object with an id too.
-* An answer that came before its request was whole ends the connection too, gently: what the caller still sends is thrown away
-  for a moment, so that he can take the answer.
+* An answer that came before its request was whole ends the connection too. Whoever may still be sending is left gently: what
+  comes is thrown away for a moment, so that he can take the answer.
 * An answer without a length ends with its connection where the client speaks HTTP/1.0, and breaks it if it is not whole.
 * Every request of a connection learns that its caller has gone, not only the last one. A caller who closes his side has gone.
 """
