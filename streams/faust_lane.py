@@ -69,6 +69,8 @@ class Lane:
         self._held: list[Record] = []
         self._next: dict[int, int] = {}
         self._failures = 0
+        self._left: int | None = None
+        """The turn that reading is being moved away from."""
         self._closed = False
         self._astray, self._some, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{self.name}")
@@ -118,7 +120,7 @@ class Lane:
         due = max(self._next.get(partition, 0), self.marks().get(partition, Mark()).offset)
         if records[0].offset > due:
             assert self._reading is not None
-            if parcel.turn == self._reading.turn:  # of an earlier turn: what is missing comes by itself
+            if parcel.turn == self._reading.turn != self._left:  # of an earlier turn: what is missing comes by itself
                 self._let_go(None)
             return False
         if records[-1].offset >= due:
@@ -221,13 +223,17 @@ class Lane:
                     self.moved_at = time.monotonic()
 
     async def _return(self) -> None:
-        """Has everything read again that is not in the view."""
+        """Has everything read again that is not in the view. It takes what comes from now on: the first of it may be here before
+        it is known that reading was moved, and nobody brings it twice."""
         assert self._reading is not None
         self._held.clear()
         self._next.clear()
-        marks = self.marks()
-        await self._reading.rewind({p: marks.get(p, Mark()).offset for p in self._reading.ends()})
+        marks, self._left = self.marks(), self._reading.turn
         self._astray.clear()
+        try:
+            await self._reading.rewind({p: marks.get(p, Mark()).offset for p in self._reading.ends()})
+        finally:
+            self._left = None
 
     def _look(self) -> bool:
         """Takes over what other processes did. True if another version of the view is fed from now on."""

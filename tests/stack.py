@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from domain.errors import NotFound
 from infra.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,10 +26,20 @@ def fresh_stack(brokers: int = 1) -> Iterator[Stack]:
         assert guard.stdin is not None
         try:
             with Stack(folder, brokers) as stack:
-                yield stack
+                try:
+                    yield stack
+                finally:
+                    kill_all(stack)
         finally:
             guard.stdin.close()
     assert guard.returncode == 0
+
+
+def kill_all(stack: Stack) -> None:
+    """SIGKILL to every server that runs: what is thrown away need not end cleanly, and the last of three brokers takes long."""
+    for name in stack.names:
+        with suppress(NotFound):
+            stack.kill(name)
 
 
 def guard(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Topics of their own on a real Kafka, and what tests do to its broker."""
 
 import asyncio
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,17 +11,22 @@ from uuid import uuid4
 
 from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.protocol.metadata import MetadataRequest
+from kafka.protocol.parser import KafkaProtocol
 
 from domain.envelope import Envelope, encode
 from infra.adapters.kafka_reader import KafkaLogReader
 from infra.adapters.kafka_topics import Topic, create_topics
 from infra.stack import Stack
+from infra.stack.kafka.probe import ask
 from projections.ports import Record
 
 BROKER = "kafka-1"
 LANES = 3
 """Partitions of a topic."""
+
+_METADATA = 9
+"""The version of the question that every Kafka 4 knows."""
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -35,13 +41,21 @@ def new_topic(servers: str, partitions: int) -> str:
 
 
 def leader(servers: str, topic: str) -> int:
-    """The broker that leads the first partition of a topic; -1 while nobody does, or can be asked."""
-    try:
-        with admin(servers) as client:
-            (found,) = client.describe_topics([topic])
-            return int(found["partitions"][0]["leader_id"])
-    except KafkaError:
-        return -1
+    """The broker that leads the first partition of a topic, as one of `servers` sees it and nobody else; -1 while none of them
+    says. A client would ask the brokers that it hears of, too, and wait for those that stand still."""
+    request = MetadataRequest(
+        topics=[MetadataRequest.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False, version=_METADATA
+    )
+    for server in servers.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0) as connection:
+                (found,) = ask(connection, KafkaProtocol(client_id="test"), request).topics
+                if found.partitions and (number := found.partitions[0].leader_id) != -1:
+                    return int(number)
+        except OSError:
+            continue
+    return -1
 
 
 def envelope(org: str = "acme") -> bytes:

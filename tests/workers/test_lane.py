@@ -54,10 +54,17 @@ class Read:
         self.turn = 0
         self.rewinds: list[Mapping[int, int]] = []
         self.end = 0
+        self.meanwhile: list[Callable[[], object]] = []
+        """What happens while it is told to read again, once each: the first before reading was moved, the next after it."""
 
     async def rewind(self, offsets: Mapping[int, int]) -> None:
+        for happens in self.meanwhile[:1]:
+            happens()
         self.turn += 1
         self.rewinds.append(dict(offsets))
+        for happens in self.meanwhile[1:]:
+            happens()
+        self.meanwhile.clear()
 
     def ends(self) -> Mapping[int, int]:
         return {PARTITION: self.end}
@@ -149,6 +156,51 @@ async def test_a_store_that_is_down_is_asked_again_and_everything_comes_again() 
         assert await bench.take(4, 8)
     assert bench.lane.error is None
     assert bench.offsets == list(range(8))
+
+
+async def test_what_comes_as_soon_as_reading_was_moved_is_taken() -> None:
+    """Before the lane is told that it was: nobody would bring it again, and the log may be silent from then on."""
+    bench = Bench()
+    assert await bench.take(0, 4)
+    assert not await bench.take(6, 8)
+    bench.read.meanwhile = [
+        lambda: bench.lane.holds(Parcel(0, RECORDS[8:10])),
+        lambda: bench.lane.holds(Parcel(1, RECORDS[4:10])),
+    ]
+    async with bench.tended():
+        await until(lambda: not bench.read.meanwhile and not bench.lane.astray, "it reads again")
+        assert await bench.lane.flush()
+    assert bench.offsets == list(range(10))
+    assert bench.read.rewinds == [{PARTITION: 4}]
+
+
+async def test_what_another_projection_moved_meanwhile_is_read_again() -> None:
+    """Its place is further on: what is missing there is a gap like any other."""
+    bench = Bench()
+    assert await bench.take(0, 4)
+    assert not await bench.take(6, 8)
+
+    def moved_by_another() -> None:
+        bench.read.turn += 1
+        assert not bench.lane.holds(Parcel(bench.read.turn, RECORDS[7:10]))
+
+    bench.read.meanwhile = [lambda: None, moved_by_another]
+    async with bench.tended():
+        await until(lambda: bench.read.rewinds == [{PARTITION: 4}] * 2, "it reads again")
+        assert await bench.take(4, 10)
+    assert bench.offsets == list(range(10))
+
+
+async def test_a_store_that_fails_while_reading_is_moved_is_asked_again() -> None:
+    """What it let go comes again: the failure is not forgotten over the move."""
+    bench = Bench()
+    assert await bench.take(0, 4)
+    assert not await bench.take(6, 8)
+    bench.read.meanwhile = [lambda: None, lambda: bench.lane._let_go(Unavailable("its store is down"))]
+    async with bench.tended():
+        await until(lambda: bench.read.rewinds == [{PARTITION: 4}] * 2, "it reads again")
+        assert await bench.take(4, 10)
+    assert bench.offsets == list(range(10))
 
 
 async def test_a_lane_that_is_astray_asks_its_store_for_nothing() -> None:

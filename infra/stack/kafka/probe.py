@@ -39,16 +39,17 @@ def unready(port: int, brokers: Collection[int]) -> str | None:
     coordinator = FindCoordinatorRequest(key=_GROUP, key_type=_OF_A_GROUP, version=_COORDINATOR)
     try:
         with socket.create_connection((HOST, port), timeout=PROBE_SECONDS) as connection:
-            listed = {broker.node_id for broker in _ask(connection, protocol, metadata).brokers}
+            listed = {broker.node_id for broker in ask(connection, protocol, metadata).brokers}
             if absent := set(brokers) - listed:
                 return f"brokers in its metadata: {sorted(absent)}"
-            code = _ask(connection, protocol, coordinator).error_code
+            code = ask(connection, protocol, coordinator).error_code
     except (OSError, KafkaError) as error:
         return f"an answer: {error}"
     return f"the coordinator of groups: {for_code(code).__name__}" if code else None
 
 
-def _ask(connection: socket.socket, protocol: "KafkaProtocol", request: Any) -> Any:
+def ask(connection: socket.socket, protocol: "KafkaProtocol", request: Any) -> Any:
+    """The answer of this one broker. Raises `OSError`."""
     protocol.send_request(request)
     connection.sendall(protocol.send_bytes())
     while True:
