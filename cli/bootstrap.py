@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Iterator
 
 from cli.assembling import issue_first_admin_key
-from cli.serving import needed
 from cli.settings import Settings
 from cli.stores import analytics_stores, row_stores
-from cli.wiring_distributed import LEASE_SECONDS, forwarded_later
-from cli.wiring_distributed_control import RELAY
+from cli.wiring_distributed import LEASE_SECONDS, RELAY, forwarded_later
 from commands.handling import Commands
 from domain.admin_key import AdminKeyIssued
 from domain.credential import ADMIN, make_key
@@ -32,9 +30,8 @@ _BATCH = 1000
 
 
 def bootstrap(settings: Settings) -> None:
-    """Prints what it made, a line each. Raises `Invalid` naming each setting that is missing, `Unavailable` if a server does not
+    """Prints what it made, a line each. `settings` has kafka, postgres and secret. Raises `Unavailable` if a server does not
     answer, `Conflict` if a topic is there and not as it must be."""
-    needed(settings, "bootstrap", "kafka", "postgres", "secret")
     if settings.clickhouse is not None:
         check_named(settings.clickhouse)
     made = 0

@@ -5,15 +5,14 @@ import uvloop
 from api.metrics import Metrics
 from cli import log_lines
 from cli.running import allow_many_files
-from cli.serving import needed, serve_process
+from cli.serving import serve_process
 from cli.settings import Settings
 from cli.wiring_distributed_control import open_control
 from infra.adapters.clickhouse import check_named
 
 
 def serve_control(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
-    needed(settings, "control", "kafka", "postgres", "secret")
+    """Runs until SIGTERM. `settings` has kafka, postgres and secret. Raises `Invalid` if its ClickHouse is none."""
     if settings.clickhouse is not None:
         check_named(settings.clickhouse)
     log_lines.configure()

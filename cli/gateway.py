@@ -5,15 +5,14 @@ import uvloop
 from api.metrics import Metrics
 from cli import log_lines
 from cli.running import allow_many_files
-from cli.serving import needed, serve_process
+from cli.serving import serve_process
 from cli.settings import Settings
 from cli.sharing import share
 from cli.wiring_distributed_gateway import open_gateway
 
 
 def serve_gateway(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
-    needed(settings, "gateway", "kafka", "redis", "secret")
+    """Runs until SIGTERM. `settings` has kafka, redis and secret."""
     log_lines.configure()
     allow_many_files()
     if settings.workers > 1:

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cli.serving import needed
-from cli.settings import Settings
+from cli.settings import Settings, needed
 from cli.wiring import installation_secret, utc_now
 from commands.moving import ControlRecord, FactRecord, Head, JournalEvent, Moved, Progress, carry_in
 from commands.ports import CommandRow, Stored

@@ -1,8 +1,9 @@
 """What runs here instead of asking a server: ``tollhouse serve``, the processes of distributed mode and their ``bootstrap``,
 ``hello``, ``load``, ``demo``, ``doctor``, ``completion``."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,9 @@ from cli.exits import CheckFailed
 from cli.output import Format, emit, emit_list, note
 from cli.session import Session, command
 from domain.errors import invalid
+
+if TYPE_CHECKING:
+    from cli.settings import Settings
 
 HELLO_LISTEN = "127.0.0.1:8081"
 SHELLS = ("bash", "zsh", "fish")
@@ -49,20 +53,20 @@ def _worker(root: typer.Typer) -> None:
     @root.command("worker")
     def worker(listen: Listen = None) -> None:
         """Keep the views of distributed mode, together with all other workers."""
-        from cli.settings import load_settings
+        settings = _having("worker", ("kafka", "postgres", "clickhouse", "redis", "secret"), {"listen": listen})
         from cli.worker import work
 
-        work(load_settings({"listen": listen}))
+        work(settings)
 
 
 def _distributed(root: typer.Typer) -> None:
     @root.command("bootstrap")
     def bootstrap() -> None:
         """Make topics, tables and the first admin key of distributed mode; what is there stays as it is."""
+        settings = _having("bootstrap", ("kafka", "postgres", "secret"))
         from cli.bootstrap import bootstrap as run
-        from cli.settings import load_settings
 
-        run(load_settings())
+        run(settings)
 
     @root.command("gateway")
     def gateway(
@@ -72,34 +76,43 @@ def _distributed(root: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Run a gateway of distributed mode: it takes the requests of applications."""
+        settings = _having("gateway", ("kafka", "redis", "secret"), {"listen": listen, "workers": workers})
         from cli.gateway import serve_gateway
-        from cli.settings import load_settings
 
-        serve_gateway(load_settings({"listen": listen, "workers": workers}))
+        serve_gateway(settings)
 
     @root.command("control")
     def control(listen: Listen = None) -> None:
         """Run a control process of distributed mode: it takes commands and forwards them to the gateways."""
+        settings = _having("control", ("kafka", "postgres", "secret"), {"listen": listen})
         from cli.control import serve_control
-        from cli.settings import load_settings
 
-        serve_control(load_settings({"listen": listen}))
+        serve_control(settings)
 
     @root.command("read")
     def read(listen: Listen = None) -> None:
         """Run a read process of distributed mode: it answers reads from the views that workers keep."""
+        settings = _having("read", ("kafka", "postgres", "clickhouse", "secret"), {"listen": listen})
         from cli.read import serve_reads
-        from cli.settings import load_settings
 
-        serve_reads(load_settings({"listen": listen}))
+        serve_reads(settings)
 
     @root.command("world")
     def world(listen: Listen = None) -> None:
         """Run the World service: which models are slow, from a projection of its own. The pattern of a service of yours."""
-        from cli.settings import load_settings
+        settings = _having("world", ("kafka", "postgres", "secret"), {"listen": listen})
         from cli.world import serve_world
 
-        serve_world(load_settings({"listen": listen}))
+        serve_world(settings)
+
+
+def _having(process: str, names: Sequence[str], flags: Mapping[str, Any] | None = None) -> "Settings":
+    """The settings, of which `process` needs `names`: what is missing is told before anything heavy is imported."""
+    from cli.settings import load_settings, needed
+
+    settings = load_settings(flags)
+    needed(settings, process, *names)
+    return settings
 
 
 def _hello(root: typer.Typer) -> None:

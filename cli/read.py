@@ -13,12 +13,12 @@ from api.read.app import create_app
 from api.read.deps import ReadDeps
 from api.site import App
 from cli import log_lines
+from cli.paths import READ_SIDE, READ_SIDE_OF_ADMIN
 from cli.running import allow_many_files, running
-from cli.serve import READ_SIDE, READ_SIDE_OF_ADMIN
-from cli.serving import Starting, needed, serve_process
+from cli.serving import Starting, serve_process
 from cli.settings import Settings
 from cli.wiring_distributed import PATIENCE
-from cli.wiring_read_distributed import NEEDED, open_distributed_reads
+from cli.wiring_read_distributed import open_distributed_reads
 from infra.adapters.clickhouse import check_named
 from infra.adapters.clock import SteadyClock
 from infra.adapters.kafka_bulk import KafkaBulkReader
@@ -29,8 +29,7 @@ from streams.control_follower import ControlFollower
 
 
 def serve_reads(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing or wrong."""
-    needed(settings, "read", *NEEDED)
+    """Runs until SIGTERM. `settings` has kafka, postgres, clickhouse and secret. Raises `Invalid` if its ClickHouse is none."""
     check_named(settings.clickhouse or "")
     log_lines.configure()
     allow_many_files()

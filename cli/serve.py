@@ -13,6 +13,7 @@ from api.proxy import Proxy
 from api.site import App, Site
 from cli import log_lines
 from cli.http_server import serve_app
+from cli.paths import READ_SIDE, READ_SIDE_OF_ADMIN
 from cli.running import allow_many_files
 from cli.serving import count_tasks, counted_slow_callers
 from cli.settings import Settings
@@ -21,9 +22,6 @@ from domain.errors import invalid
 from infra.adapters.data_folder import short_socket
 from infra.adapters.ids import new_id
 from infra.adapters.keyring_directory import KeyringDirectory
-
-READ_SIDE = ("/read/", "/v1/organization/", "/v1/requests/")
-READ_SIDE_OF_ADMIN = ("/admin/v1/projections", "/admin/v1/operations", "/admin/v1/parked", "/admin/v1/events")
 
 
 def serve(settings: Settings) -> None:

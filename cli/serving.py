@@ -19,7 +19,7 @@ from api.site import App, Receive, Scope, Send, Site
 from cli.http_server import serve_app
 from cli.settings import Settings
 from cli.slow_callers import SlowCallers
-from domain.errors import FieldError, Invalid, Unavailable
+from domain.errors import Unavailable
 from infra.adapters.ids import new_id
 
 T = TypeVar("T")
@@ -27,15 +27,6 @@ T = TypeVar("T")
 _AGAIN_SECONDS = 0.2
 _LOOK_SECONDS = 0.02
 _log = logging.getLogger("tollhouse")
-
-
-def needed(settings: Settings, process: str, *names: str) -> None:
-    """Raises `Invalid` naming each setting of `names` that `process` needs and lacks."""
-    missing = [name for name in names if getattr(settings, name) is None]
-    if missing:
-        raise Invalid(
-            *(FieldError(f"TOLLHOUSE_{n.upper()}", f"must be set for `tollhouse {process}`") for n in missing)
-        )
 
 
 class Starting:

@@ -148,3 +148,12 @@ def _from_profile(name: str, environ: Mapping[str, str]) -> dict[str, Any]:
         if key not in PROFILE_KEYS:
             raise invalid(f"{key} in profile {name}", f"no such setting; a profile has {', '.join(PROFILE_KEYS)}")
     return dict(profiles[name])
+
+
+def needed(settings: Settings, process: str, *names: str) -> None:
+    """Raises `Invalid` naming each setting of `names` that `process` needs and lacks."""
+    missing = [name for name in names if getattr(settings, name) is None]
+    if missing:
+        raise Invalid(
+            *(FieldError(f"TOLLHOUSE_{n.upper()}", f"must be set for `tollhouse {process}`") for n in missing)
+        )

@@ -28,6 +28,9 @@ PROOF_SECONDS = 2.0
 LEASE_SECONDS = 2.0
 """How long a right that one process has lasts without it: what it did stands still for this long if it dies."""
 
+RELAY = "relay"
+"""Name of the lease of who forwards control records. Stored format."""
+
 
 @dataclass(slots=True)
 class Core:

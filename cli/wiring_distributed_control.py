@@ -18,7 +18,7 @@ from cli.read import read_mounts
 from cli.running import every, running
 from cli.serving import Starting
 from cli.settings import Settings
-from cli.wiring_distributed import LEASE_SECONDS, PROOF_SECONDS, Core, core_of, require_topics
+from cli.wiring_distributed import LEASE_SECONDS, PROOF_SECONDS, RELAY, Core, core_of, require_topics
 from cli.wiring_read_distributed import open_distributed_reads
 from commands.handling import Commands
 from commands.leading import Leader
@@ -37,9 +37,6 @@ from projections.ports import FACTS
 
 THREADS = 128
 """Commands that wait for the journal at once, at least half of them; the relay and its lease need threads too."""
-
-RELAY = "relay"
-"""Name of the lease. Stored format."""
 
 _LOOK_SECONDS = 1.0
 _log = logging.getLogger("tollhouse")

@@ -9,7 +9,7 @@ from functools import partial
 from api.metrics import Metrics
 from api.read.deps import ReadDeps
 from cli.running import every, running
-from cli.serving import Starting, needed
+from cli.serving import Starting
 from cli.settings import Settings
 from cli.stores import all_stores
 from cli.wiring_distributed import PROOF_SECONDS
@@ -42,8 +42,6 @@ from projections.reads.standstill import Standstill
 from projections.rebuild import Projection, Rebuilder
 from projections.stored_view import StoredView
 
-NEEDED = ("kafka", "postgres", "clickhouse", "secret")
-
 _LOOK_SECONDS = 1.0
 
 
@@ -59,10 +57,9 @@ async def open_distributed_reads(
 ) -> AsyncIterator[ReadDeps]:
     """What the read API stands on, once PostgreSQL is there. `keyring` is fed by somebody else, on this event loop.
 
-    While ClickHouse or Kafka is away, what needs them raises `Unavailable`, and nothing else does. Raises `Invalid` naming
-    settings that are missing or wrong.
+    While ClickHouse or Kafka is away, what needs them raises `Unavailable`, and nothing else does. `settings` has kafka,
+    postgres, clickhouse and secret. Raises `Invalid` if its ClickHouse is none.
     """
-    needed(settings, "read", *NEEDED)
     kafka, postgres, clickhouse = settings.kafka or "", settings.postgres or "", settings.clickhouse or ""
     async with AsyncExitStack() as stack:
         analytics = open_analytics(clickhouse, later=True)

@@ -7,7 +7,7 @@ import uvloop
 
 from api.metrics import Metrics
 from cli import log_lines
-from cli.serving import needed, serve_process
+from cli.serving import serve_process
 from cli.settings import Settings
 from cli.wiring_worker import open_worker
 
@@ -18,8 +18,7 @@ SPARED_SECONDS = 10.0
 
 
 def work(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
-    needed(settings, "worker", "kafka", "postgres", "clickhouse", "redis", "secret")
+    """Runs until SIGTERM. `settings` has kafka, postgres, clickhouse, redis and secret."""
     configure_logs()
     metrics = Metrics()
     uvloop.run(

@@ -14,7 +14,7 @@ from api.metrics import Metrics
 from api.site import App
 from api.world import WorldDeps, create_app
 from cli.running import running
-from cli.serving import Starting, needed, serve_process
+from cli.serving import Starting, serve_process
 from cli.settings import Settings
 from cli.wiring_distributed import PATIENCE, require_topics
 from cli.wiring_read_distributed import proved
@@ -41,8 +41,7 @@ GROUP = "tollhouse-world"
 
 
 def serve_world(settings: Settings) -> None:
-    """Runs until SIGTERM. Raises `Invalid` naming each setting that is missing."""
-    needed(settings, "world", "kafka", "postgres", "secret")
+    """Runs until SIGTERM. `settings` has kafka, postgres and secret."""
     configure_logs()
     metrics = Metrics()
     uvloop.run(serve_process(settings, metrics, lambda starting, failed: _open(settings, metrics, starting, failed)))
