@@ -81,13 +81,13 @@ class HttpProtocol(asyncio.Protocol):
 
     def __init__(self, config: HttpConfig, server_state: ServerState, **_lifespan: Any) -> None:
         """As uvicorn's server makes it."""
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self.room = asyncio.Event()
         self.room.set()
         self._app, self._observe, self._state = config.loaded_app, config.observe, server_state
         self._parser = _parser(self)
         self._phase = _Phase.IDLE
-        self._since = self.loop.time()
+        self._since = self._loop.time()
         """When the phase began."""
         self._fed = self._begun = self._beside = 0
         """Bytes: of the last piece, of the one that a request began in, and of those since that are no body."""
@@ -278,7 +278,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _start(self, cycle: Cycle) -> None:
         self._running = cycle
-        task = self.loop.create_task(cycle.run(self._app))
+        task = self._loop.create_task(cycle.run(self._app))
         task.add_done_callback(self._state.tasks.discard)
         self._state.tasks.add(task)
 
@@ -287,7 +287,7 @@ class HttpProtocol(asyncio.Protocol):
         if self.transport.is_closing() or self._phase is _Phase.LINGERING:
             return
         self.listen()
-        self._since = self.loop.time()
+        self._since = self._loop.time()
         if self._waiting:
             self._start(self._waiting.popleft())
         elif self._owed is not None:
@@ -298,7 +298,7 @@ class HttpProtocol(asyncio.Protocol):
     # -- inside
 
     def _enter(self, phase: _Phase) -> None:
-        self._phase, self._since = phase, self.loop.time()
+        self._phase, self._since = phase, self._loop.time()
 
     def _look_at(self, name: bytes, value: bytes) -> None:
         match name:
