@@ -143,7 +143,7 @@ async def test_sigterm_ends_those_who_follow_the_events(lab: Lab) -> None:
     following = [
         await lab.http.open("GET", path, headers=head) for path in ("/admin/v1/events", "/read/v1/orgs/acme/events")
     ]
-    assert [(await opened.piece()).startswith(b":") for opened in following] == [True, True]
+    assert all([await opened.piece() for opened in following])  # a sign of life, or what its view did not have yet
     lab.product.terminate()
     for opened in following:
         while await opened.piece():
