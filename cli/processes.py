@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import CheckFailed
+from cli.loading import loading
 from cli.output import Format, emit, emit_list, note
 from cli.session import Session, command
 from domain.errors import invalid
@@ -43,8 +44,10 @@ def _serve(root: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Run everything in one process, on one folder and one port."""
-        from cli.serve import serve as run
         from cli.settings import load_settings
+
+        with loading():
+            from cli.serve import serve as run
 
         run(load_settings({"data": data, "listen": listen, "sync": sync}))
 
@@ -54,7 +57,8 @@ def _worker(root: typer.Typer) -> None:
     def worker(listen: Listen = None) -> None:
         """Keep the views of distributed mode, together with all other workers."""
         settings = _having("worker", ("kafka", "postgres", "clickhouse", "redis", "secret"), {"listen": listen})
-        from cli.worker import work
+        with loading():
+            from cli.worker import work
 
         work(settings)
 
@@ -64,7 +68,8 @@ def _distributed(root: typer.Typer) -> None:
     def bootstrap() -> None:
         """Make topics, tables and the first admin key of distributed mode; what is there stays as it is."""
         settings = _having("bootstrap", ("kafka", "postgres", "secret"))
-        from cli.bootstrap import bootstrap as run
+        with loading():
+            from cli.bootstrap import bootstrap as run
 
         run(settings)
 
@@ -77,7 +82,8 @@ def _distributed(root: typer.Typer) -> None:
     ) -> None:
         """Run a gateway of distributed mode: it takes the requests of applications."""
         settings = _having("gateway", ("kafka", "redis", "secret"), {"listen": listen, "workers": workers})
-        from cli.gateway import serve_gateway
+        with loading():
+            from cli.gateway import serve_gateway
 
         serve_gateway(settings)
 
@@ -85,7 +91,8 @@ def _distributed(root: typer.Typer) -> None:
     def control(listen: Listen = None) -> None:
         """Run a control process of distributed mode: it takes commands and forwards them to the gateways."""
         settings = _having("control", ("kafka", "postgres", "secret"), {"listen": listen})
-        from cli.control import serve_control
+        with loading():
+            from cli.control import serve_control
 
         serve_control(settings)
 
@@ -93,7 +100,8 @@ def _distributed(root: typer.Typer) -> None:
     def read(listen: Listen = None) -> None:
         """Run a read process of distributed mode: it answers reads from the views that workers keep."""
         settings = _having("read", ("kafka", "postgres", "clickhouse", "secret"), {"listen": listen})
-        from cli.read import serve_reads
+        with loading():
+            from cli.read import serve_reads
 
         serve_reads(settings)
 
@@ -101,7 +109,8 @@ def _distributed(root: typer.Typer) -> None:
     def world(listen: Listen = None) -> None:
         """Run the World service: which models are slow, from a projection of its own. The pattern of a service of yours."""
         settings = _having("world", ("kafka", "postgres", "secret"), {"listen": listen})
-        from cli.world import serve_world
+        with loading():
+            from cli.world import serve_world
 
         serve_world(settings)
 

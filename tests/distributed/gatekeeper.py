@@ -7,8 +7,11 @@ from contextlib import suppress
 import uvloop
 
 from cli import log_lines
+from cli.loading import loading
 from cli.settings import load_settings
-from cli.wiring_gatekeeper import open_gatekeeper
+
+with loading():
+    from cli.wiring_gatekeeper import open_gatekeeper
 
 
 async def run() -> None:

@@ -2,16 +2,19 @@
 
 import sys
 
-import uvloop
-
-from api.metrics import Metrics
-from cli.serving import serve_process
-from cli.settings import load_settings
-from cli.wiring_worker import open_feeding
-from cli.worker import configure_logs
+from cli.loading import loading
 
 
 def main(listen: str) -> None:
+    with loading():
+        import uvloop
+
+        from api.metrics import Metrics
+        from cli.serving import serve_process
+        from cli.settings import load_settings
+        from cli.wiring_worker import open_feeding
+        from cli.worker import configure_logs
+
     settings, metrics = load_settings({"listen": listen}), Metrics()
     configure_logs()
     uvloop.run(
