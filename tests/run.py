@@ -1,7 +1,7 @@
 """Runs every suite, each in its own process, and prints what ran, how long it took and how it ended.
 
-One more suite than there are processors runs at a time: all of them wait for real servers now and then. Those that take longest
-begin first, so that none is left alone at the end. A suite that cannot run counts as failed, with the reason it gave.
+As many suites run at a time as there are processors, two at least: all of them wait for real servers now and then. Those that
+take longest begin first, so that none is left alone at the end. A suite that cannot run counts as failed, with its reason.
 `tests/run.py unit e2e` runs only those.
 """
 
@@ -20,7 +20,7 @@ SUITES = (
 )
 """Those that take longest first."""
 
-AT_A_TIME = (os.cpu_count() or 1) + 1
+AT_A_TIME = max(2, os.cpu_count() or 1)
 FOLDERS = {"reads": "reads_distributed"}
 """Of suites whose folder has another name."""
 
