@@ -134,9 +134,7 @@ class Router:
         except TollhouseError as error:
             code = error.code
             await self._refuse(exchange, error, show)
-        except (
-            asyncio.CancelledError
-        ):  # the drain is over, and with it the task; the books are written in the background
+        except asyncio.CancelledError:  # the drain is over; the books are written in the background
             code = NotReady.code
             if exchange.started:
                 raise  # the server cuts the connection
