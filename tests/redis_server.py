@@ -59,6 +59,11 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def calls(self, *commands: str) -> int:
+        """How often it has carried out `commands`."""
+        stats = self.ask("INFO", "commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in commands)
+
     def ask(self, *words: str | int) -> Any:
         """A command from outside, on a connection of its own."""
         with redis.Redis(host=HOST, port=self.port, protocol=2) as client:

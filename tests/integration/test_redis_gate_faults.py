@@ -331,12 +331,12 @@ async def test_more_budgets_in_scope_are_no_more_calls_of_the_server(server: Red
     gate = gates.to(server)
     run = await open_(gate, 0)
     assert await gate.settle(0, run, 0, 0, [])  # forgets what is over, now and not in a minute
-    figures = list[int]()
+    figures, sums = list[int](), ("hget", "hmget", "hset", "hincrby")
     assert server.ask("OBJECT", "ENCODING", f"{tag(0)}:budgets") == b"hashtable"
     for watermark, number in ((0, 3), (4, 300)):
         claims = tuple(BudgetClaim(f"cap-{each}", ("1.lifetime",), None, 10**9, 1, True) for each in range(number))
         assert isinstance(await gate.admit(asked(run, f"first-{number}", budgets=claims)), Granted)
-        before = calls(server)  # the limits are known
+        before = server.calls(*sums)  # the limits are known
         for attempt in "ab":
             assert isinstance(await gate.admit(asked(run, f"{attempt}-{number}", budgets=claims)), Granted)
         gate.capture(0, f"a-{number}", 1)
@@ -344,14 +344,8 @@ async def test_more_budgets_in_scope_are_no_more_calls_of_the_server(server: Red
             Settled(f"Request{what}", f"{each}-{number}", 1) for what in ("Admitted", "Completed") for each in "ab"
         ]
         assert await gate.settle(0, run, 0, watermark, facts)
-        figures.append(calls(server) - before)
+        figures.append(server.calls(*sums) - before)
     assert figures[0] == figures[1]
-
-
-def calls(server: RedisServer) -> int:
-    """Commands on sums of budgets that the server has carried out."""
-    stats = server.ask("INFO", "commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hget", "hmget", "hset", "hincrby"))
 
 
 async def test_sums_of_soft_budgets_saturate(server: RedisServer, gates: Gates) -> None:
