@@ -151,10 +151,14 @@ class HttpUpstream:
             len(body),
         )
         connection.patience.begin(began, timeout, first_byte, idle)
+        answered = connection.send(head + body, stream)
         try:
-            return await connection.send(head + body, stream)
+            return await answered
         except asyncio.CancelledError:
-            connection.abort()
+            if answered.cancelled():
+                connection.abort()
+            elif answered.exception() is None:  # it came all the same, and the connection may be another call's by now
+                answered.result().close()
             raise
 
     async def status(self, url: str, path: str, headers: bytes, timeout: float) -> int:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from commands.ports import NotSent
+from commands.ports import NotSent, UpstreamResponse
 from domain.errors import UpstreamFailed
 from infra.adapters import upstream as upstream_module
 from infra.adapters import upstream_connection
@@ -128,6 +128,26 @@ class UpstreamConnections(UpstreamContract):
                 await waiting
             assert not isinstance(cancelled.value, NotSent)
             await until(lambda: peer.ended == {1}, "the peer notices")
+
+    async def test_a_call_that_was_cancelled_with_its_answer_leaves_the_next_alone(
+        self, upstream: HttpUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The answer has come and its connection has another call by the time the first is told that it was cancelled."""
+        finish, calls = upstream_connection.Connection._finish, list[asyncio.Future[UpstreamResponse]]()
+
+        def finished(connection: upstream_connection.Connection, error: UpstreamFailed | None) -> None:
+            if len(calls) == 1:
+                calls.append(asyncio.ensure_future(upstream.send(peer.url, "/x", b"", b"2", PATIENCE)))
+            finish(connection, error)
+            calls[0].cancel()  # does nothing once it is told
+
+        monkeypatch.setattr(upstream_connection.Connection, "_finish", finished)
+        async with self.peer(saying(PLAIN)) as peer:
+            calls.append(asyncio.ensure_future(upstream.send(peer.url, "/x", b"", b"1", PATIENCE)))
+            with pytest.raises(asyncio.CancelledError):
+                await calls[0]
+            assert (await calls[1]).status == 200
+            assert peer.connections == [1, 1]
 
     async def test_a_stream_that_ended_unread_leaves_a_connection_that_is_read(self, upstream: HttpUpstream) -> None:
         """It was so long that reading had paused; whoever comes next is not kept waiting."""
